@@ -94,7 +94,7 @@ def random_generator(xp: Any, seed: int, purpose: str = "", epoch: int = 0) -> A
 
 
 def random_uint16(rng: Any, shape: tuple[int, ...]) -> Array:
-    """Uniform random integers of 16 bits: four are cut from each 64-bit draw, the cheapest randomness a dropout mask can have."""
+    """Uniform random integers of 16 bits: two are cut from each 32-bit draw."""
     size = int(np.prod(shape))
-    words = rng.integers(0, 2**64 - 1, size=-(-size // 4), dtype=np.uint64, endpoint=True)
+    words = rng.integers(0, 2**32 - 1, size=-(-size // 2), dtype=np.uint32, endpoint=True)
     return words.view(np.uint16)[:size].reshape(shape)

@@ -1,0 +1,19 @@
+"""tinygan: Generative Adversarial Nets (Goodfellow et al., 2014) from scratch in NumPy and CuPy."""
+
+from tinygan.backend import Array, get_array_module, get_backend, random_generator, to_device, to_host
+from tinygan.errors import (
+    ArgumentError,
+    BackendError,
+    CheckpointError,
+    DataError,
+    DivergenceError,
+    TinyganError,
+)
+from tinygan.gan import GAN, PRIORS, VARIANTS, sample_noise
+from tinygan.init import AuthorsUniform, Constant, Sparse, Uniform, authors_stream, bias_from_marginals
+from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
+from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, softplus, value_function
+from tinygan.network import Network
+from tinygan.optim import MomentumSGD, learning_rate_schedule, max_column_norm, momentum_schedule
+
+__version__ = "0.1.0"

@@ -1,0 +1,104 @@
+"""How parameters start. An initialiser is called as init(rng, out) and fills the host array `out`, whatever its dtype.
+
+Draws are made in float64 with NumPy, row by row: a float32 and a float64 network, on either backend, start from the same
+numbers, and nothing of the size of a weight matrix is held beside it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.errors import ArgumentError
+
+
+class Uniform:
+    """w ~ U(−r, r), independently for every entry (RECIPE of the paper's code: r = 0.05 in G, 0.005 in D)."""
+
+    def __init__(self, radius: float) -> None:
+        if not radius >= 0:
+            raise ArgumentError(f"Uniform: the radius must be at least 0, not {radius}")
+        self.radius = radius
+
+    def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        for row in out:
+            row[...] = rng.uniform(-self.radius, self.radius, row.shape)
+
+
+class Sparse:
+    """For every output unit, n distinct inputs with w ~ N(0, 1); every other weight is 0 (the paper's TFD generator: n = 100)."""
+
+    def __init__(self, n: int) -> None:
+        if n < 1:
+            raise ArgumentError(f"Sparse: n must be at least 1, not {n}")
+        self.n = n
+
+    def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        n_in, n_out = out.shape
+        if self.n > n_in:
+            raise ArgumentError(f"Sparse({self.n}) needs at least {self.n} inputs, the layer has {n_in}")
+        out[...] = 0
+        for j in range(n_out):
+            out[rng.choice(n_in, self.n, replace=False), j] = rng.standard_normal(self.n)
+
+
+class Constant:
+    """Every entry starts at `value`: a number, or an array of the parameter's shape."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = np.asarray(value)
+
+    def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        if self.value.shape not in ((), out.shape):
+            raise ArgumentError(f"a start of shape {self.value.shape} was given for a parameter of shape {out.shape}")
+        out[...] = self.value
+
+
+class AuthorsUniform:
+    """w ~ U(−r, r) from the random stream of the paper's released code, number for number.
+
+    That code gives each network one stream, RandomState([2013, 1, 4]), and draws for each layer the weights and then
+    as many numbers again that it throws away. Its maxout columns are unit-major (j·p + i is piece i of unit j); ours are
+    piece-major (i·n_out + j), so `pieces` permutes them on the way in.
+
+    All layers of one network share one stream:
+
+        stream = authors_stream()
+        Linear(100, 1200, weight=AuthorsUniform(0.05, stream))
+        Maxout(784, 240, 5, weight=AuthorsUniform(0.005, stream, pieces=5))
+    """
+
+    def __init__(self, radius: float, stream: np.random.RandomState, pieces: int = 1) -> None:
+        self.radius, self.stream, self.pieces = radius, stream, pieces
+
+    def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        n_in, columns = out.shape
+        unit_major = self.stream.uniform(-self.radius, self.radius, out.shape)
+        self.stream.uniform(0, 1, out.shape)  # drawn and thrown away, as the released code does
+        units = columns // self.pieces
+        out[...] = unit_major.reshape(n_in, units, self.pieces).swapaxes(1, 2).reshape(out.shape)
+
+
+def authors_stream() -> np.random.RandomState:
+    """The random stream with which the paper's released code starts each of its networks."""
+    return np.random.RandomState([2013, 1, 4])
+
+
+def bias_from_marginals(images: np.ndarray) -> np.ndarray:
+    """b = log(p / (1 − p)), p the mean of each pixel over the data: G's sigmoid output starts at the mean image.
+
+    p is clipped to [10⁻⁷, 1 − 10⁻⁷], so a pixel that is always 0 starts at −16.118; with a clip of 10⁻³ the paper's MNIST run
+    collapses in its first epoch.
+
+    images   (n, d), uint8 in 0 … 255 or floats in [0, 1]
+    returns  (d,), float64
+    Raises ArgumentError where the data do not span the whole range, as the released code demands.
+    """
+    if images.ndim != 2 or len(images) == 0:
+        raise ArgumentError(f"bias_from_marginals needs images of shape (n, d), not {images.shape}")
+    top = 255 if images.dtype == np.uint8 else 1
+    if images.min() != 0 or images.max() != top:
+        raise ArgumentError(
+            f"bias_from_marginals needs data whose minimum is 0 and maximum {top}, not {images.min()} and {images.max()}"
+        )
+    p = np.clip(images.mean(axis=0, dtype=np.float64) / top, 1e-7, 1 - 1e-7)
+    return np.log(p / (1 - p))

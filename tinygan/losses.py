@@ -1,0 +1,81 @@
+"""The paper's costs and their gradients, all on the logit a: D(x) = σ(a), a of shape (m, 1).
+
+    log D = −softplus(−a)        log(1 − D) = −softplus(a)        softplus(a) = log(1 + eᵃ)
+
+Exact at |a| = 100, with no clip and no epsilon: a clip would change the objective and kill the gradient of a confidently
+wrong D. All values are in nats and are means over the minibatch; the gradients are those of these means. Values come back
+as 0-d arrays or scalars of the logits' backend, so that nothing waits for a device.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tinygan.backend import Array, get_array_module
+from tinygan.errors import ArgumentError, DivergenceError
+
+GENERATOR_COSTS = ("non_saturating", "minimax", "maximum_likelihood")
+
+
+def softplus(a: Array) -> Array:
+    """log(1 + eᵃ), stable on both sides."""
+    return get_array_module(a).logaddexp(a, 0)
+
+
+def value_function(a_real: Array, a_fake: Array) -> Any:
+    """V(D, G) = E_x[log D(x)] + E_z[log(1 − D(G(z)))]   (Eq. 1), in nats; −log 4 where D = ½ everywhere.
+
+    a_real, a_fake  logits of D on data and on samples, (m, 1)
+    """
+    _require_logits(a_real, a_fake)
+    return -softplus(-a_real).mean() - softplus(a_fake).mean()
+
+
+def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Any, Array, Array]:
+    """J(D) = −½ V(D, G): returns J(D), ∂J/∂a_real, ∂J/∂a_fake
+
+    ∂J/∂a_real = −½ (1 − D(x))/m        ∂J/∂a_fake = ½ D(G(z))/m
+
+    The ½ is that of the released code and of the lecture notes; Algorithm 1 as printed ascends V itself, twice this gradient.
+    """
+    _require_logits(a_real, a_fake)
+    xp = get_array_module(a_real)
+    minus_log_D = softplus(-a_real)
+    minus_log_1_minus_D = softplus(a_fake)
+    # softplus(a) = softplus(−a) + a, so 1 − D = exp(−softplus(a)) and D = exp(−softplus(−a)), both without cancellation
+    da_real = xp.exp(-softplus(a_real)) * (-0.5 / len(a_real))
+    da_fake = xp.exp(-softplus(-a_fake)) * (0.5 / len(a_fake))
+    return 0.5 * (minus_log_D.mean() + minus_log_1_minus_D.mean()), da_real, da_fake
+
+
+def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Any, Array]:
+    """The generator's cost on the logits of its samples: returns J(G), ∂J/∂a_fake. With D = σ(a):
+
+    "minimax"              J =  mean log(1 − D)   ∂J/∂a = −D/m          Eq. 1; saturates where D rejects the sample
+    "non_saturating"       J = −mean log D        ∂J/∂a = −(1 − D)/m    section 3: "maximize log D(G(z))"
+    "maximum_likelihood"   J = −mean eᵃ           ∂J/∂a = −eᵃ/m         the lecture notes' third cost, σ⁻¹(D) = a; no ½
+
+    Raises ArgumentError for another kind, and DivergenceError where eᵃ leaves the dtype (a > 88.7 in float32; on a device the
+    infinite cost is returned instead, since looking at it would wait for the device).
+    """
+    _require_logits(a_fake)
+    xp = get_array_module(a_fake)
+    m = len(a_fake)
+    if kind == "non_saturating":
+        return softplus(-a_fake).mean(), xp.exp(-softplus(a_fake)) * (-1 / m)
+    if kind == "minimax":
+        return -softplus(a_fake).mean(), xp.exp(-softplus(-a_fake)) * (-1 / m)
+    if kind == "maximum_likelihood":
+        with np.errstate(over="ignore"):
+            likelihood_ratio = xp.exp(a_fake)  # D/(1 − D), which is p_data/p_g where D is optimal
+        loss = -likelihood_ratio.mean()
+        if xp is np and not np.isfinite(loss):
+            raise DivergenceError(f"maximum likelihood cost: e^a overflows {a_fake.dtype} at the logit a = {a_fake.max()}")
+        return loss, likelihood_ratio * (-1 / m)
+    raise ArgumentError(f"unknown generator cost {kind!r}: choose one of {', '.join(GENERATOR_COSTS)}")
+
+
+def _require_logits(*logits: Array) -> None:
+    for a in logits:
+        if a.ndim != 2 or a.shape[1] != 1 or len(a) == 0:
+            raise ArgumentError(f"logits must have shape (m, 1) with m ≥ 1, not {a.shape}")

@@ -1,0 +1,343 @@
+"""The Gaussian Parzen window log-likelihood: the paper's measure of a generator (section 5, Table 1).
+
+    log p(x) = log (1/n) Σⱼ exp(−‖x − sⱼ‖² / 2σ²) − d log(σ √(2π))
+
+in nats: a Gaussian of width σ around each of n samples s₁ … sₙ of the generator, and the mean of log p(x) over a test set.
+The width σ is chosen on validation data, never on the test set. Any framework's samples will do, on either backend:
+
+    result = evaluate(samples, validation[:1000], test)     # pixels in [0, 1], one row per image
+    print(result)
+
+What it cannot do. PLACEHOLDER
+"""
+
+import argparse
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygan.backend import Array, get_array_module, to_host
+from tinygan.errors import ArgumentError, DataError
+
+AUTHORS_SIGMAS: Any = np.logspace(-1, 0, 10)
+"""The authors' ten bandwidths, from 0.1 to 1 in steps of 29 %."""
+
+FINE_SIGMAS: Any = np.logspace(-1, 0, 46)
+"""The same range in steps of 5 %. Every fifth is one of the authors'."""
+
+BLOCK = 1000  # rows × samples whose distances are held at a time: 4 MB in float32, so that they stay in the cache
+LARGEST = 1e15  # of a pixel and of σ (whose inverse it bounds too): squares of more would leave float32
+
+
+class ParzenWarning(UserWarning):
+    """The base of the three warnings below."""
+
+
+class SigmaEdgeWarning(ParzenWarning):
+    """The best σ is the smallest or the largest that was tried: a better one may lie beyond it."""
+
+
+class RangeWarning(ParzenWarning):
+    """Samples and data do not share a range, as [−1, 1] and [0, 1]: their distances mean nothing."""
+
+
+class FewSamplesWarning(ParzenWarning):
+    """Fewer than 1,000 samples: the figure says more about their number than about the generator."""
+
+
+class ParzenWindow:
+    """log p(x) = log (1/n) Σⱼ exp(−‖x − sⱼ‖² / 2σ²) − d log(σ √(2π))
+
+    Shapes     samples (n, d)    x (m, d)    log p (m,)
+    Types      float32 or float64: that of the samples is the type of the distances, and float64 that of the result
+    Raises     ArgumentError for σ that is not a positive number, NaN, an empty array, or another d
+
+    The largest term of the sum is taken out before exp, so that nothing overflows or vanishes: log p ≤ −d log(σ √(2π)),
+    with equality only where every sample is x. The distances are taken about the samples' mean, because
+    ‖x‖² + ‖s‖² − 2 x·s loses float32's digits to an offset that x and s share. Memory: a copy of the samples, and a
+    block of BLOCK × BLOCK distances.
+
+    >>> window = ParzenWindow(sigma=0.2).fit(np.zeros((1, 784)))
+    >>> round(float(window.score_samples(np.zeros((1, 784)))[0]), 2)
+    541.35
+    """
+
+    def __init__(self, sigma: float):
+        self.sigma = _check_sigma(sigma)
+        self._blocks: list[tuple[Array, Array]] = []
+
+    def fit(self, samples: Array) -> "ParzenWindow":
+        """Take the samples (n, d) as the centres; returns self. They are copied."""
+        samples, self._range = _check_pixels(samples, "samples")
+        self._dtype = samples.dtype
+        self._xp = get_array_module(samples)
+        self.n_samples, self.n_dimensions = samples.shape
+        self._centre = samples.mean(axis=0, dtype=np.float64).astype(samples.dtype)
+        self._blocks = [self._centred(samples[i : i + BLOCK]) for i in range(0, len(samples), BLOCK)]
+        return self
+
+    def score_samples(self, x: Array) -> Array:
+        """log p(x) of each row of x (m, d), in nats: (m,), float64, where x lives."""
+        x, _ = self._check_rows(x, "x")
+        return self._log_densities(x, [self.sigma])[0]
+
+    def log_likelihood(self, x: Array) -> tuple[float, float]:
+        """The mean of log p over the rows of x, in nats, and its standard error s/√m.
+
+        s is the population standard deviation over the m rows, as in the authors' code. It holds σ and the samples
+        fixed: other samples of the same generator move the mean too.
+
+        Warns      FewSamplesWarning, RangeWarning
+        """
+        x, x_range = self._check_rows(x, "x")
+        _warn_few_samples(self.n_samples)
+        _warn_range(self._range, x_range)
+        return _mean_and_standard_error(self._log_densities(x, [self.sigma])[0])
+
+    def _check_rows(self, x: Array, name: str) -> tuple[Array, tuple[float, float]]:
+        """x and its range, if it can be compared with the samples."""
+        if not self._blocks:
+            raise ArgumentError("no samples yet: call fit(samples) first")
+        x, x_range = _check_pixels(x, name)
+        if x.shape[1] != self.n_dimensions:
+            raise ArgumentError(f"{name}: {x.shape[1]} values in a row, but {self.n_dimensions} in a sample")
+        if get_array_module(x) is not self._xp:
+            raise ArgumentError(f"{name} and the samples are on different devices: move one with tinygan.backend")
+        return x, x_range
+
+    def _centred(self, rows: Array) -> tuple[Array, Array]:
+        """r − centre in the samples' dtype, and ½‖r − centre‖² in float64."""
+        rows = rows.astype(self._dtype) - self._centre
+        return rows, (rows.astype(np.float64) ** 2).sum(axis=1) / 2
+
+    def _log_densities(self, x: Array, sigmas: Sequence[float]) -> Array:
+        """log p(x) for every σ, from one pass over the distances: (len(sigmas), m), float64."""
+        xp = self._xp
+        inverse_variances = [1 / sigma**2 for sigma in sigmas]
+        log_p = xp.empty((len(sigmas), len(x)), np.float64)
+        for start in range(0, len(x), BLOCK):
+            rows, half_rows = self._centred(x[start : start + BLOCK])
+            # −½‖x − s‖² = u − ½‖x‖² with u = x·s − ½‖s‖². Σⱼ exp(uⱼ/σ²) = exp(top/σ²) Σⱼ exp((uⱼ − top)/σ²), where
+            # top = maxⱼ uⱼ is the same sample, the nearest, for every σ.
+            top = xp.full(len(rows), -np.inf, self._dtype)
+            sums = xp.zeros((len(sigmas), len(rows)), np.float64)
+            for samples, half_samples in self._blocks:
+                u = rows @ samples.T
+                u -= half_samples.astype(self._dtype)
+                new_top = xp.maximum(top, u.max(axis=1))
+                u -= new_top[:, None]
+                for k, inverse_variance in enumerate(inverse_variances):
+                    terms = u * inverse_variance
+                    # Beside the largest term, 1, an exp(−87) is nothing, and below it exp becomes slow (subnormal).
+                    xp.maximum(terms, -87, out=terms)
+                    xp.exp(terms, out=terms)
+                    sums[k] *= xp.exp((top - new_top) * inverse_variance)
+                    sums[k] += terms.sum(axis=1)
+                top = new_top
+            nearest = xp.minimum(top - half_rows, 0)  # −½ minⱼ ‖x − sⱼ‖², which rounding could make positive
+            for k, sigma in enumerate(sigmas):
+                log_normaliser = math.log(self.n_samples) + self.n_dimensions * math.log(sigma * math.sqrt(2 * math.pi))
+                log_p[k, start : start + BLOCK] = nearest / sigma**2 + xp.log(sums[k]) - log_normaliser
+        return log_p
+
+
+def select_sigma(samples: Array, validation: Array, sigmas: Sequence[float]) -> tuple[float, Any]:
+    """The σ of the best mean log-likelihood of the validation data, and that mean for every σ.
+
+    Shapes     samples (n, d)    validation (m, d)    sigmas (K,)    means (K,), float64, in nats, on the host
+    Raises     ArgumentError, as ParzenWindow
+    Warns      SigmaEdgeWarning, FewSamplesWarning, RangeWarning
+
+    The distances do not depend on σ: they are computed once. The authors take AUTHORS_SIGMAS and the first 1,000
+    validation images of MNIST.
+    """
+    widths = [_check_sigma(sigma) for sigma in sigmas]
+    if not widths:
+        raise ArgumentError("sigmas is empty: give at least one bandwidth")
+    window = ParzenWindow(widths[0]).fit(samples)
+    validation, validation_range = window._check_rows(validation, "validation")
+    _warn_few_samples(window.n_samples)
+    _warn_range(window._range, validation_range)
+    means = to_host(window._log_densities(validation, widths).mean(axis=1))
+    best = widths[int(means.argmax())]
+    if best in (min(widths), max(widths)):
+        message = f"the best σ, {best:.4g}, is at the edge of those tried: widen the grid"
+        warnings.warn(message, SigmaEdgeWarning, stacklevel=2)
+    return best, means
+
+
+@dataclass(frozen=True)
+class ParzenResult:
+    """What has to be stated with a Parzen window log-likelihood for it to mean something."""
+
+    log_likelihood: float
+    standard_error: float
+    sigma: float
+    samples: int
+    dimensions: int
+    test_rows: int
+    validation_rows: int
+    sigmas: tuple[float, ...]
+    validation_log_likelihoods: tuple[float, ...]
+
+    def __str__(self) -> str:
+        curve = (
+            f"  {sigma:8.4f}  {value:14,.2f}" + ("  <- chosen" if sigma == self.sigma else "")
+            for sigma, value in zip(self.sigmas, self.validation_log_likelihoods, strict=True)
+        )
+        return "\n".join(
+            (
+                f"log-likelihood  {self.log_likelihood:,.1f} ± {self.standard_error:.1f} nats"
+                f"  (Gaussian Parzen window; mean ± standard error of {self.test_rows:,} test rows)",
+                f"samples         {self.samples:,} of {self.dimensions:,} dimensions",
+                f"σ               {self.sigma:.4g}, the best of {len(self.sigmas)} on {self.validation_rows:,}"
+                " validation rows",
+                "       σ  log-likelihood (nats, validation)",
+                *curve,
+            )
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, numbers and lists of numbers only, for JSON."""
+        return asdict(self)
+
+
+def evaluate(
+    samples: Array, validation: Array, test: Array, sigmas: Sequence[float] = AUTHORS_SIGMAS
+) -> ParzenResult:
+    """The whole protocol: σ by the validation data, then the mean log-likelihood of the test data, once.
+
+    Shapes     samples (n, d)    validation (m_v, d)    test (m, d)    sigmas (K,)
+    Raises     ArgumentError, as ParzenWindow
+    Warns      SigmaEdgeWarning, FewSamplesWarning, RangeWarning
+
+    Source: section 5 of the paper, and the authors' code: 10,000 samples, the first 1,000 validation images, AUTHORS_SIGMAS,
+    the whole test set.
+    """
+    sigma, means = select_sigma(samples, validation, sigmas)
+    window = ParzenWindow(sigma).fit(samples)
+    test, test_range = window._check_rows(test, "test")
+    _warn_range(window._range, test_range)
+    mean, standard_error = _mean_and_standard_error(window._log_densities(test, [sigma])[0])
+    return ParzenResult(
+        log_likelihood=mean,
+        standard_error=standard_error,
+        sigma=sigma,
+        samples=window.n_samples,
+        dimensions=window.n_dimensions,
+        test_rows=len(test),
+        validation_rows=len(validation),
+        sigmas=tuple(float(s) for s in sigmas),
+        validation_log_likelihoods=tuple(means.tolist()),
+    )
+
+
+def _mean_and_standard_error(log_p: Array) -> tuple[float, float]:
+    return float(log_p.mean()), float(log_p.std()) / len(log_p) ** 0.5
+
+
+def _check_sigma(sigma: float) -> float:
+    sigma = float(sigma)
+    if not 1 / LARGEST < sigma < LARGEST:  # also refuses NaN
+        raise ArgumentError(f"sigma is {sigma}: the bandwidth must be positive and finite, in the units of the pixels")
+    return sigma
+
+
+def _check_pixels(x: Array, name: str) -> tuple[Array, tuple[float, float]]:
+    """x as an array (m, d) of floats that are finite, and its range."""
+    if get_array_module(x) is np:
+        x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        raise ArgumentError(f"{name} is {x.dtype}: give float32 or float64 in the range of the data, as images / 255")
+    if x.ndim != 2 or x.size == 0:
+        raise ArgumentError(f"{name} has the shape {x.shape}: give one row per image, x.reshape(len(x), -1), and at least one")
+    low, high = float(x.min()), float(x.max())
+    if not (-LARGEST < low and high < LARGEST):  # NaN is neither
+        raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): mend what made them")
+    return x, (low, high)
+
+
+def _warn_few_samples(n: int) -> None:
+    if n < 1000:
+        message = f"{n} samples: the log-likelihood grows with their number; take 10,000, as the authors do"
+        warnings.warn(message, FewSamplesWarning, stacklevel=3)
+
+
+def _warn_range(samples: tuple[float, float], data: tuple[float, float]) -> None:
+    # [0, 1] differs from [-1, 1] by half of the latter's width, while blurred or noisy images differ by less.
+    if max(abs(samples[0] - data[0]), abs(samples[1] - data[1])) > 0.45 * (data[1] - data[0]):
+        message = (
+            f"the samples lie in [{samples[0]:.3g}, {samples[1]:.3g}] but the data in [{data[0]:.3g}, {data[1]:.3g}]: "
+            "are both on the same scale?"
+        )
+        warnings.warn(message, RangeWarning, stacklevel=3)
+
+
+# ---- The command line: python -m tinygan parzen
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `command` reads."""
+    parser.description = (
+        "Gaussian Parzen window log-likelihood (nats) of a test set under samples of a generator, whose width σ is "
+        "chosen on validation data. Files are .npy or IDX, gzipped or plain; one image per row or in any shape; "
+        "uint8 pixels are divided by 255, floats taken as they are."
+    )
+    parser.add_argument("samples", help="the generator's samples, 10,000 by custom")
+    parser.add_argument("--validation", required=True, metavar="FILE", help="data to choose σ on")
+    parser.add_argument("--test", required=True, metavar="FILE", help="data to score, every row")
+    parser.add_argument(
+        "--validation-rows",
+        type=_row_range,
+        default="0:1000",
+        metavar="A:B",
+        help="rows A to B − 1 of the validation file (default 0:1000). The authors' for MNIST are 50000:51000 of the "
+        "training file, which opens with the 50,000 rows that are trained on",
+    )
+    parser.add_argument("--fine", action="store_true", help="46 values of σ in [0.1, 1], not the authors' 10")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Evaluate the files named and print the result; warnings go to stderr."""
+    samples, validation, test = (_read_rows(path) for path in (args.samples, args.validation, args.test))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ParzenWarning)
+        result = evaluate(samples, validation[args.validation_rows], test, FINE_SIGMAS if args.fine else AUTHORS_SIGMAS)
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    print(result)
+    return 0
+
+
+def _row_range(text: str) -> slice:
+    start, _, stop = text.partition(":")
+    rows = slice(int(start), int(stop))  # argparse turns a ValueError into its own message
+    if not 0 <= rows.start < rows.stop:
+        raise ValueError
+    return rows
+
+
+def _read_rows(path: str) -> Array:
+    """A file of images as floats, one image per row."""
+    from tinygan.datasets import pixels, read_idx  # only the command line reads files
+
+    try:
+        with open(path, "rb") as file:
+            is_npy = file.read(6) == b"\x93NUMPY"
+        images = np.load(path, allow_pickle=False) if is_npy else read_idx(path)
+    except (OSError, EOFError, MemoryError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: {error}: give a .npy file of numbers, as numpy.save writes it, or an IDX file") from error
+    if images.dtype == np.uint8:
+        images = pixels(images)
+    if images.dtype.kind != "f" or images.ndim < 2:
+        raise DataError(
+            f"{path}: {images.dtype} of shape {images.shape} are no images: save uint8 pixels or floats, (n, …)"
+        )
+    return images.reshape(len(images), -1).astype(np.float64 if images.dtype.itemsize >= 8 else np.float32, copy=False)
