@@ -1,19 +1,22 @@
 """A stand-in for CuPy 14.2 on a machine without a GPU: NumPy inside, CuPy's refusals outside.
 
-`cupy` below is put in the place of the real module (sys.modules["cupy"]), so that tinygan's own code runs unchanged.
-Its arrays live "on the device": they hold a NumPy array that only this file touches. What CuPy refuses is refused:
-NumPy arrays and lists in arithmetic, implicit conversion, functions, methods and keywords that CuPy has not. What CuPy
-accepts is accepted, down to np.add(x, y), which CuPy takes over by __array_ufunc__. Every copy between host and device
-is counted in `transfers`, an explicit one or one that hides in float(x), in `if x:`, in x[mask] or in a NumPy index.
+`cupy` below takes the place of the real module (sys.modules["cupy"]), so that tinygan's own code runs unchanged. Its
+arrays live "on the device": each holds a NumPy array that only this file touches. What CuPy refuses is refused: NumPy
+arrays and lists in arithmetic, implicit conversion, functions and keywords that CuPy has not. What CuPy accepts is
+accepted, down to np.add(x, y), which CuPy takes over by __array_ufunc__: a refusal here is to mean a fault there. Every
+copy between host and device is counted in `transfers`, also where it hides in float(x), `if x:` or x[mask].
 
-Stricter than CuPy on purpose, where CuPy computes rubbish without a word: an integer index out of bounds raises
-(CuPy wraps around), and so does a matmul whose `out` overlaps an operand.
+Stricter than CuPy only where CuPy does harm without a word: an integer index out of bounds raises (CuPy wraps around),
+matmul raises where `out` overlaps an operand (CuPy reads what it has just written), and a function of a NumPy array
+raises (some of CuPy's pass it on to NumPy). Where CuPy has something that is missing here, the error says so: add it.
 
 test_strict_cupy.py compares names and signatures with the real module where that is installed; it needs no GPU.
 """
 
 import contextlib
 import functools
+import inspect
+import os
 import sys
 import types
 
@@ -21,11 +24,11 @@ import numpy as np
 
 
 class CUDARuntimeError(RuntimeError):
-    """What CuPy raises when the driver or the device is missing."""
+    """What CuPy raises where the driver or the device is missing."""
 
 
 class Transfers:
-    """The copies between host and device so far, each with the call that made it."""
+    """The copies between host and device so far: (direction, what copied and where it was called)."""
 
     def __init__(self):
         self.calls = []
@@ -34,7 +37,7 @@ class Transfers:
         frame = sys._getframe(1)
         while frame.f_code.co_filename == __file__:
             frame = frame.f_back
-        self.calls.append((direction, f"{what} at {frame.f_code.co_filename}:{frame.f_lineno}"))
+        self.calls.append((direction, f"{what} at {os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"))
 
     @property
     def to_host(self):
@@ -53,7 +56,7 @@ transfers = Transfers()
 
 @contextlib.contextmanager
 def no_transfers():
-    """Fails if anything was copied between host and device inside the with block."""
+    """Fails if anything is copied between host and device inside the with block, and says what and where."""
     before = len(transfers.calls)
     yield
     made = [f"{direction}: {what}" for direction, what in transfers.calls[before:]]
@@ -61,10 +64,10 @@ def no_transfers():
 
 
 def host(x):
-    """Any backend's array as a NumPy array, without being counted: for the assertions of a test."""
+    """Any backend's array as a NumPy array of its own, not counted: for the assertions of a test."""
     if isinstance(x, ndarray):
         return x._a.copy()
-    return x.get() if hasattr(x, "get") else np.asarray(x)
+    return x.get() if hasattr(x, "get") else np.array(x)
 
 
 _gpu = True
@@ -72,7 +75,7 @@ _gpu = True
 
 @contextlib.contextmanager
 def no_gpu():
-    """A machine with CuPy and without a driver: the module imports, and whatever allocates fails."""
+    """A machine with CuPy but without a driver: the module imports, and whatever allocates fails."""
     global _gpu
     _gpu = False
     try:
@@ -88,48 +91,49 @@ def _need_gpu():
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Between the two sides
-# ---------------------------------------------------------------------------------------------------------------------
+# Between the two sides ------------------------------------------------------------------------------------------------
 
 
-def _wrap(a):
-    """A NumPy result as a device array: scalars become 0-d arrays."""
+def _wrap(result):
+    """What NumPy returned, on the device: scalars become 0-d arrays."""
+    if isinstance(result, (tuple, list)):
+        return type(result)(_wrap(x) for x in result)
     _need_gpu()
     x = object.__new__(ndarray)
-    x._a = np.asarray(a)
+    x._a = np.asarray(result)
     return x
 
 
-def _array_only(x, name="array"):
+def _array(x):
+    """The memory of a device array; nothing else will do."""
     if not isinstance(x, ndarray):
-        raise TypeError(f"{name} must be cupy.ndarray, not {type(x).__module__}.{type(x).__name__}")
+        raise TypeError(f"Unsupported type {type(x)}: CuPy wants a cupy.ndarray here")
     return x._a
 
 
+def _is_scalar(x):
+    return type(x) in (bool, int, float, complex) or isinstance(x, np.generic)
+
+
 def _operand(x):
-    """An operand of a ufunc: a device array, a Python or NumPy scalar. Not a NumPy array, even of 0 dimensions."""
+    """An operand of a ufunc: a device array, a Python or NumPy scalar. A NumPy array is refused, even a 0-d one."""
     if isinstance(x, ndarray):
         return x._a
-    if isinstance(x, (bool, int, float, complex, np.generic)):
+    if _is_scalar(x):
         return x
     raise TypeError(f"Unsupported type {type(x)}")
 
 
-def _upload(x, what):
-    """Host data that CuPy copies to the device by itself. A scalar travels as a kernel argument: no copy."""
+def _upload(x, what, dtype=None):
+    """Host data that CuPy moves to the device by itself. A scalar travels as a kernel's argument: no copy."""
     if isinstance(x, ndarray):
         return x._a
-    a = np.asarray(x)
+    a = np.array(x, dtype)
     if a.dtype == object:
-        raise ValueError(f"Unsupported dtype {a.dtype}")
+        raise ValueError("Unsupported dtype object")
     if a.ndim:
         transfers.add("to device", what)
     return a
-
-
-def _out(out):
-    return None if out is None else _array_only(out, "out")
 
 
 def _quiet(function):
@@ -143,76 +147,7 @@ def _quiet(function):
     return call
 
 
-class ufunc:
-    """cupy.ufunc: the keywords are out, dtype and casting; there is no where=."""
-
-    def __init__(self, name):
-        self.__name__ = name
-        self._np = getattr(np, name)
-
-    @_quiet
-    def __call__(self, *args, out=None, dtype=None, casting="same_kind", **kwargs):
-        if kwargs:
-            raise TypeError(f"Wrong arguments {kwargs}")
-        _need_gpu()
-        nin = self._np.nin
-        if not nin <= len(args) <= nin + 1:
-            raise TypeError(f"Wrong number of arguments for {self.__name__!r}: {len(args)}")
-        if len(args) > nin:
-            args, out = args[:nin], args[nin]
-        if isinstance(out, tuple):
-            (out,) = out
-        operands = [_operand(a) for a in args]
-        if out is None:
-            return _wrap(self._np(*operands, dtype=dtype, casting=casting))
-        self._np(*operands, out=_out(out), dtype=dtype, casting=casting)
-        return out
-
-    @property
-    def __signature__(self):
-        raise ValueError(f"callable <ufunc 'cupy_{self.__name__}'> is not supported by signature")
-
-    def __repr__(self):
-        return f"<ufunc 'cupy_{self.__name__}'>"
-
-
-def _matmul(a, b, out=None):
-    a, b = _array_only(a, "a"), _array_only(b, "b")
-    if out is None:
-        return _wrap(np.matmul(a, b))
-    target = _out(out)
-    if np.may_share_memory(target, a) or np.may_share_memory(target, b):
-        raise ValueError("matmul: out overlaps an operand; cuBLAS would read what it has just written")
-    np.matmul(a, b, out=target)
-    return out
-
-
-def _binary(name, reflected=False):
-    def operator(self, other):
-        function = getattr(cupy, name)
-        if not isinstance(other, (ndarray, np.ndarray, bool, int, float, complex, np.generic)):
-            return NotImplemented
-        return function(other, self) if reflected else function(self, other)
-
-    return operator
-
-
-def _in_place(name):
-    def operator(self, other):
-        return getattr(cupy, name)(self, other, self)
-
-    return operator
-
-
-def _comparison(name):
-    def operator(self, other):
-        if isinstance(other, np.ndarray) and other.ndim == 0:
-            other = other.item()  # CuPy does this for comparisons alone
-        if not isinstance(other, (ndarray, np.ndarray, bool, int, float, complex, np.generic)):
-            return NotImplemented
-        return getattr(cupy, name)(self, other)
-
-    return operator
+# Arrays ---------------------------------------------------------------------------------------------------------------
 
 
 class Flags:
@@ -221,9 +156,7 @@ class Flags:
     __slots__ = ("c_contiguous", "f_contiguous", "owndata")
 
     def __init__(self, flags):
-        self.c_contiguous = flags.c_contiguous
-        self.f_contiguous = flags.f_contiguous
-        self.owndata = flags.owndata
+        self.c_contiguous, self.f_contiguous, self.owndata = flags.c_contiguous, flags.f_contiguous, flags.owndata
 
     @property
     def fnc(self):
@@ -240,16 +173,21 @@ class Flags:
 
 
 class ndarray:
-    """cupy.ndarray. `_a`, a NumPy array, is its memory on the device."""
+    """cupy.ndarray; `_a`, a NumPy array, is its memory on the device. More methods: METHODS below."""
 
     __slots__ = ("_a",)
+    __module__ = "cupy"
     __array_priority__ = 100
+    __hash__ = None
 
     def __init__(self, shape, dtype=float, order="C"):
         _need_gpu()
         self._a = np.empty(shape, dtype, order)
 
-    # to the host
+    def __getattr__(self, name):
+        raise AttributeError(f"cupy.ndarray has no attribute {name!r} (or strict_cupy.py lacks it)")
+
+    # Device to host: each is a transfer
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
@@ -262,12 +200,11 @@ class ndarray:
         return self._a.copy()
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        a = self._download("get()").copy(order)
         if out is None:
-            return a
-        if out.dtype != a.dtype or out.shape != a.shape:
-            raise TypeError(f"{out.dtype} {out.shape} array cannot be obtained from {a.dtype} {a.shape} array")
-        out[...] = a
+            return self._download("get()").copy(order)
+        if (out.dtype, out.shape) != (self.dtype, self.shape):
+            raise TypeError(f"{out.dtype} {out.shape} cannot be obtained from {self.dtype} {self.shape}")
+        out[...] = self._download("get()")
         return out
 
     def item(self):
@@ -287,14 +224,9 @@ class ndarray:
     def __int__(self):
         return int(self._download("int()"))
 
-    def __complex__(self):
-        return complex(self._download("complex()"))
-
     def __bool__(self):
         if self.size != 1:
-            raise ValueError(
-                "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"
-            )
+            raise ValueError("The truth value of an array with more or less than one element is ambiguous")
         return bool(self._download("bool()"))
 
     def __repr__(self):
@@ -306,7 +238,7 @@ class ndarray:
     def __format__(self, spec):
         return format(self._download("format()"), spec)
 
-    # from the host
+    # Host to device
 
     def set(self, arr, stream=None):
         if not isinstance(arr, np.ndarray):
@@ -315,53 +247,27 @@ class ndarray:
             raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
         if arr.shape != self.shape:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
-        transfers.add("to device", "set()")
-        self._a[...] = arr
+        self._a[...] = _upload(arr, "set()")
 
-    # NumPy's protocols
+    # NumPy hands over to CuPy
 
     def __array_ufunc__(self, function, method, *inputs, **kwargs):
-        if method != "__call__" or not hasattr(cupy, function.__name__):
+        operation = getattr(cupy, function.__name__, None)
+        if method != "__call__":
+            operation = getattr(operation, method, None)
+        known = (ndarray, np.ndarray)
+        if operation is None or not all(_is_scalar(x) or isinstance(x, known) for x in inputs):
             return NotImplemented
-        return getattr(cupy, function.__name__)(*inputs, **kwargs)
+        return operation(*inputs, **kwargs)
 
     def __array_function__(self, function, classes, args, kwargs):
-        if not all(issubclass(c, (ndarray, np.ndarray)) for c in classes):
-            return NotImplemented
         module = cupy.linalg if function.__module__ == "numpy.linalg" else cupy
-        if not hasattr(module, function.__name__):
+        operation = getattr(module, function.__name__, None)
+        if operation is None or not all(issubclass(c, (ndarray, np.ndarray)) for c in classes):
             return NotImplemented
-        return getattr(module, function.__name__)(*args, **kwargs)
+        return operation(*args, **kwargs)
 
-    # shape and memory
-
-    @property
-    def shape(self):
-        return self._a.shape
-
-    @property
-    def dtype(self):
-        return self._a.dtype
-
-    @property
-    def ndim(self):
-        return self._a.ndim
-
-    @property
-    def size(self):
-        return self._a.size
-
-    @property
-    def itemsize(self):
-        return self._a.itemsize
-
-    @property
-    def nbytes(self):
-        return self._a.nbytes
-
-    @property
-    def strides(self):
-        return self._a.strides
+    # Shape and memory
 
     @property
     def base(self):
@@ -375,35 +281,21 @@ class ndarray:
     def T(self):
         return self if self.ndim < 2 else _wrap(self._a.T)
 
+    @property
+    def mT(self):
+        return _wrap(self._a.mT)
+
     def reshape(self, *shape, order="C", copy=None):
         return _wrap(self._a.reshape(*shape, order=order, copy=copy))
-
-    def ravel(self, order="C"):
-        return _wrap(self._a.ravel(order))
-
-    def flatten(self, order="C"):
-        return _wrap(self._a.flatten(order))
 
     def transpose(self, *axes):
         return _wrap(self._a.transpose(*axes))
 
-    def swapaxes(self, axis1, axis2):
-        return _wrap(self._a.swapaxes(axis1, axis2))
-
-    def squeeze(self, axis=None):
-        return _wrap(self._a.squeeze(axis))
+    def flatten(self, order="C"):
+        return _wrap(self._a.flatten(order))
 
     def view(self, dtype=None, array_class=None):
         return _wrap(self._a.view() if dtype is None else self._a.view(dtype))
-
-    @_quiet
-    def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
-        if casting is not None:
-            raise TypeError("casting is not supported yet")
-        if subok is not None:
-            raise TypeError("subok is not supported yet")
-        a = self._a.astype(dtype, order=order, copy=copy)
-        return self if a is self._a else _wrap(a)
 
     def copy(self, order="C"):
         return _wrap(self._a.copy(order))
@@ -415,15 +307,20 @@ class ndarray:
         return self.copy()
 
     @_quiet
+    def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
+        if casting is not None or subok is not None:
+            raise TypeError("casting and subok are not supported yet")
+        a = self._a.astype(dtype, order=order, copy=copy)
+        return self if a is self._a else _wrap(a)
+
+    @_quiet
     def fill(self, value):
-        if isinstance(value, ndarray):
-            value = value._a
-        value = np.asarray(value, dtype=self.dtype)
+        value = np.asarray(value._a if isinstance(value, ndarray) else value, dtype=self.dtype)
         if value.ndim:
             raise ValueError("non-scalar array cannot be used for fill")
         self._a.fill(value)
 
-    # elements
+    # Elements
 
     def __len__(self):
         return len(self._a)
@@ -434,94 +331,23 @@ class ndarray:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, key):
-        index = _index(key)
-        keys = index if isinstance(index, tuple) else (index,)
-        if any(isinstance(k, np.ndarray) and k.dtype == bool for k in keys):
-            transfers.add("to host", "x[mask], whose size the host must know,")
+        index, _ = _index(key)
         return _wrap(self._a[index])
 
     @_quiet
     def __setitem__(self, key, value):
-        index = _index(key)
+        index, with_arrays = _index(key)
         if isinstance(value, ndarray):
             self._a[index] = value._a
-        elif not isinstance(index, tuple) and isinstance(index, np.ndarray):
-            self._a[index] = _upload(value, "x[indices] = host data")
+        elif with_arrays:
+            self._a[index] = _upload(value, "x[indices] = host data", self.dtype)
         else:
-            value = np.asarray(value, dtype=self.dtype)
-            if value.ndim:
-                raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
-            self._a[index] = value
-
-    def take(self, indices, axis=None, out=None):
-        return cupy.take(self, indices, axis, out)
-
-    def nonzero(self):
-        return cupy.nonzero(self)
-
-    # reductions
-
-    @_quiet
-    def _reduce(self, name, out, **kwargs):
-        _need_gpu()
-        result = np.asarray(getattr(self._a, name)(**kwargs))
-        if out is None:
-            return _wrap(result)
-        target = _out(out)
-        if target.shape != result.shape:
-            raise ValueError("Out shape is mismatched")
-        target[...] = result
-        return out
-
-    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
-        return self._reduce("sum", out, axis=axis, dtype=dtype, keepdims=keepdims)
-
-    def prod(self, axis=None, dtype=None, out=None, keepdims=False):
-        return self._reduce("prod", out, axis=axis, dtype=dtype, keepdims=keepdims)
-
-    def mean(self, axis=None, dtype=None, out=None, keepdims=False):
-        return self._reduce("mean", out, axis=axis, dtype=dtype, keepdims=keepdims)
-
-    def var(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
-        return self._reduce("var", out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
-
-    def std(self, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
-        return self._reduce("std", out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
-
-    def max(self, axis=None, out=None, keepdims=False):
-        return self._reduce("max", out, axis=axis, keepdims=keepdims)
-
-    def min(self, axis=None, out=None, keepdims=False):
-        return self._reduce("min", out, axis=axis, keepdims=keepdims)
-
-    def all(self, axis=None, out=None, keepdims=False):
-        return self._reduce("all", out, axis=axis, keepdims=keepdims)
-
-    def any(self, axis=None, out=None, keepdims=False):
-        return self._reduce("any", out, axis=axis, keepdims=keepdims)
-
-    def argmax(self, axis=None, out=None, dtype=None, keepdims=False):
-        return self._reduce("argmax", out, axis=axis, keepdims=keepdims)
-
-    def argmin(self, axis=None, out=None, dtype=None, keepdims=False):
-        return self._reduce("argmin", out, axis=axis, keepdims=keepdims)
-
-    def cumsum(self, axis=None, dtype=None, out=None):
-        return self._reduce("cumsum", out, axis=axis, dtype=dtype)
-
-    def argsort(self, axis=-1, kind=None):
-        return _wrap(np.argsort(self._a, axis, kind="stable"))
+            cupy.ndarray.fill(self[key], value)
 
     def sort(self, axis=-1, kind=None):
         self._a.sort(axis, kind="stable")
 
-    def clip(self, min=None, max=None, out=None):
-        return cupy.clip(self, min, max, out)
-
-    def dot(self, b, out=None):
-        return cupy.dot(self, b, out)
-
-    # operators
+    # Operators
 
     def __neg__(self):
         return cupy.negative(self)
@@ -535,147 +361,319 @@ class ndarray:
     def __invert__(self):
         return cupy.invert(self)
 
-    __hash__ = None
-    __eq__, __ne__ = _comparison("equal"), _comparison("not_equal")
-    __lt__, __le__ = _comparison("less"), _comparison("less_equal")
-    __gt__, __ge__ = _comparison("greater"), _comparison("greater_equal")
 
-
-for _method, _name in {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "true_divide",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "pow": "power",
-    "lshift": "left_shift",
-    "rshift": "right_shift",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "matmul": "matmul",
-}.items():
-    setattr(ndarray, f"__{_method}__", _binary(_name))
-    setattr(ndarray, f"__r{_method}__", _binary(_name, reflected=True))
-    if _method != "matmul":  # CuPy has no __imatmul__: x @= y makes a new array
-        setattr(ndarray, f"__i{_method}__", _in_place(_name))
+for _name in "shape dtype ndim size itemsize nbytes strides".split():
+    setattr(ndarray, _name, property(lambda self, name=_name: getattr(self._a, name)))
 
 
 def _index(key):
-    """An index with device arrays unwrapped. CuPy uploads index arrays of the host by itself: counted."""
+    """The index for the NumPy array inside, and whether it holds arrays.
 
-    def one(k):
-        if isinstance(k, ndarray):
-            return k._a
-        if isinstance(k, (list, tuple, np.ndarray)):
-            return _upload(k, "a host array as an index")
-        return k
+    As in CuPy, index arrays on the host are moved to the device, and a mask makes the host wait for the number of its
+    elements. The Ellipsis makes x[0, 0] a 0-d view, as CuPy has it, where NumPy returns a scalar.
+    """
+    keys, with_arrays = [], False
+    for k in key if isinstance(key, tuple) else (key,):
+        if isinstance(k, (ndarray, list, tuple, np.ndarray, bool, np.bool_)):
+            k = _upload(k, "an index array from the host")
+            k = k.astype(int) if k.size == 0 and k.dtype != bool else k
+            with_arrays = True
+            if k.dtype == bool:
+                transfers.add("to host", "x[mask], which counts its elements,")
+        keys.append(k)
+    return tuple(keys) if any(k is Ellipsis for k in keys) else (*keys, Ellipsis), with_arrays
 
-    return tuple(one(k) for k in key) if isinstance(key, tuple) else one(key)
+
+def _add_operators():
+    def arithmetic(name, reflected):
+        def operator(self, other):
+            if not (isinstance(other, (ndarray, np.ndarray)) or _is_scalar(other)):
+                return NotImplemented
+            function = getattr(cupy, name)
+            return function(other, self) if reflected else function(self, other)
+
+        return operator
+
+    def in_place(name):
+        return lambda self, other: getattr(cupy, name)(self, other, self)
+
+    def comparison(name):
+        def operator(self, other):
+            if other is None:
+                return cupy.full(self.shape, name == "not_equal", bool)
+            if isinstance(other, np.ndarray) and other.ndim == 0:
+                other = other.item()  # CuPy makes this exception for comparisons alone
+            return getattr(cupy, name)(self, other)
+
+        return operator
+
+    for method, name in {
+        "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
+        "mod": "remainder", "pow": "power", "lshift": "left_shift", "rshift": "right_shift", "and": "bitwise_and",
+        "or": "bitwise_or", "xor": "bitwise_xor", "matmul": "matmul",
+    }.items():  # fmt: skip
+        setattr(ndarray, f"__{method}__", arithmetic(name, reflected=False))
+        setattr(ndarray, f"__r{method}__", arithmetic(name, reflected=True))
+        if method != "matmul":  # CuPy has no __imatmul__: x @= y makes a new array
+            setattr(ndarray, f"__i{method}__", in_place(name))
+    for method, name in {
+        "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+    }.items():  # fmt: skip
+        setattr(ndarray, f"__{method}__", comparison(name))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The module
-# ---------------------------------------------------------------------------------------------------------------------
+_add_operators()
+
+
+# The module -----------------------------------------------------------------------------------------------------------
 
 
 class _Module(types.ModuleType):
     def __getattr__(self, name):
-        raise AttributeError(
-            f"module {self.__name__!r} has no attribute {name!r} (tests/strict_cupy.py: add it if CuPy 14.2 has it)"
-        )
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} (or strict_cupy.py lacks it)")
 
 
 cupy = _Module("cupy")
-cupy.linalg = _Module("cupy.linalg")
-cupy.random = _Module("cupy.random")
-cupy.cuda = _Module("cupy.cuda")
-cupy.cuda.runtime = _Module("cupy.cuda.runtime")
-
+for _name in "linalg random cuda cuda.runtime lib lib.stride_tricks".split():
+    *_parents, _last = _name.split(".")
+    setattr(functools.reduce(getattr, _parents, cupy), _last, _Module(f"cupy.{_name}"))
 cupy.__version__ = "14.2.0"
 cupy.ndarray = ndarray
-cupy.newaxis = None
-for _name in "pi e inf nan dtype finfo iinfo result_type promote_types can_cast broadcast_shapes".split():
-    setattr(cupy, _name, getattr(np, _name))
-for _name in "bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 intp".split():
+for _name in """
+    pi e inf nan newaxis bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 intp float16 float32 float64
+    dtype finfo iinfo result_type promote_types can_cast broadcast_shapes isscalar
+""".split():
     setattr(cupy, _name, getattr(np, _name))
 
+
+class ufunc:
+    """cupy.ufunc: its keywords are out, dtype and casting. There is no where=."""
+
+    def __init__(self, name):
+        self.__name__ = name
+        self._np = getattr(np, name)
+
+    @_quiet
+    def __call__(self, *args, out=None, dtype=None, casting="same_kind", **kwargs):
+        if kwargs:
+            raise TypeError(f"Wrong arguments {kwargs}")
+        nin = self._np.nin
+        if not nin <= len(args) <= nin + 1:
+            raise TypeError(f"Wrong number of arguments for {self.__name__!r}: {len(args)}")
+        if len(args) > nin:
+            args, out = args[:nin], args[nin]
+        if isinstance(out, tuple):
+            (out,) = out
+        target = None if out is None else _array(out)
+        result = self._np(*map(_operand, args), out=target, dtype=dtype, casting=casting)
+        return _wrap(result) if out is None else out
+
+    def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
+        if self.__name__ not in ("add", "multiply"):
+            raise NotImplementedError(f"`cupy_{self.__name__}.reduce` is not supported yet")
+        return getattr(array, {"add": "sum", "multiply": "prod"}[self.__name__])(axis, dtype, out, keepdims)
+
+    def at(self, a, indices, b=None):
+        if self.__name__ not in ("add", "maximum", "minimum"):
+            raise NotImplementedError(f"`cupy_{self.__name__}.at` is not supported yet, or strict_cupy.py lacks it")
+        self._np.at(_array(a), _index(indices)[0], _upload(b, f"{self.__name__}.at() with host data"))
+
+    @property
+    def __signature__(self):
+        raise ValueError(f"callable <ufunc 'cupy_{self.__name__}'> is not supported by signature")
+
+
 for _name in """
-    exp exp2 expm1 log log2 log10 log1p logaddexp logaddexp2 sqrt square cbrt reciprocal power tanh sinh cosh sin cos
+    exp exp2 expm1 log log2 log10 log1p logaddexp sqrt square cbrt reciprocal power tanh sinh cosh sin cos arctan2 hypot
     absolute sign negative positive add subtract multiply divide true_divide floor_divide remainder maximum minimum
-    fmax fmin floor ceil trunc rint isfinite isinf isnan signbit copysign hypot arctan2
+    fmax fmin floor ceil trunc rint isfinite isinf isnan signbit copysign heaviside
     equal not_equal less less_equal greater greater_equal logical_and logical_or logical_not logical_xor
     bitwise_and bitwise_or bitwise_xor invert left_shift right_shift
 """.split():
     setattr(cupy, _name, ufunc(_name))
 cupy.abs = cupy.absolute
 
+# CuPy's signatures. Each function does what NumPy's of that name does, with the device arrays unwrapped and the result
+# wrapped. `a`, `tup` and the like must be on the device, `out` too.
+FUNCTIONS = """
+    all(a, axis=None, out=None, keepdims=False)
+    any(a, axis=None, out=None, keepdims=False)
+    argmax(a, axis=None, dtype=None, out=None, keepdims=False)
+    argmin(a, axis=None, dtype=None, out=None, keepdims=False)
+    argsort(a, axis=-1, kind=None)
+    around(a, decimals=0, out=None)
+    ascontiguousarray(a, dtype=None)
+    broadcast_to(array, shape)
+    clip(a, a_min, a_max, out=None)
+    concatenate(tup, axis=0, out=None, *, dtype=None, casting='same_kind')
+    copy(a, order='K')
+    copyto(dst, src, casting='same_kind', where=None)
+    count_nonzero(a, axis=None)
+    cumprod(a, axis=None, dtype=None, out=None)
+    cumsum(a, axis=None, dtype=None, out=None)
+    diag(v, k=0)
+    empty_like(prototype, dtype=None, order='K', subok=None, shape=None)
+    expand_dims(a, axis)
+    flip(a, axis=None)
+    hstack(tup, *, dtype=None, casting='same_kind')
+    isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False)
+    max(a, axis=None, out=None, keepdims=False)
+    mean(a, axis=None, dtype=None, out=None, keepdims=False)
+    min(a, axis=None, out=None, keepdims=False)
+    moveaxis(a, source, destination)
+    ones_like(a, dtype=None, order='K', subok=None, shape=None)
+    outer(a, b, out=None)
+    pad(array, pad_width, mode='constant', **kwargs)
+    prod(a, axis=None, dtype=None, out=None, keepdims=False)
+    ravel(a, order='C')
+    repeat(a, repeats, axis=None)
+    reshape(a, newshape, order='C', *, copy=None)
+    roll(a, shift, axis=None)
+    searchsorted(a, v, side='left', sorter=None)
+    sort(a, axis=-1, kind=None)
+    split(ary, indices_or_sections, axis=0)
+    squeeze(a, axis=None)
+    stack(tup, axis=0, out=None, *, dtype=None, casting='same_kind')
+    std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False)
+    sum(a, axis=None, dtype=None, out=None, keepdims=False)
+    swapaxes(a, axis1, axis2)
+    take_along_axis(a, indices, axis)
+    tensordot(a, b, axes=2)
+    tile(A, reps)
+    trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None)
+    transpose(a, axes=None)
+    tril(m, k=0)
+    triu(m, k=0)
+    var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False)
+    vstack(tup, *, dtype=None, casting='same_kind')
+    zeros_like(a, dtype=None, order='K', subok=None, shape=None)
+"""
+LINALG = "norm(x, ord=None, axis=None, keepdims=False)"
+STRIDE_TRICKS = """
+    as_strided(x, shape=None, strides=None)
+    sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False)
+"""
+# Made on the device, so nothing is copied.
+CREATION = """
+    empty(shape, dtype=float, order='C')
+    zeros(shape, dtype=float, order='C')
+    ones(shape, dtype=float, order='C')
+    eye(N, M=None, k=0, dtype=float, order='C')
+    linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0)
+"""
+# ndarray.name(…) is cupy.name(array, …).
+METHODS = """
+    all(axis=None, out=None, keepdims=False)
+    any(axis=None, out=None, keepdims=False)
+    argmax(axis=None, out=None, dtype=None, keepdims=False)
+    argmin(axis=None, out=None, dtype=None, keepdims=False)
+    argsort(axis=-1, kind=None)
+    cumprod(axis=None, dtype=None, out=None)
+    cumsum(axis=None, dtype=None, out=None)
+    dot(b, out=None)
+    max(axis=None, out=None, keepdims=False)
+    mean(axis=None, dtype=None, out=None, keepdims=False)
+    min(axis=None, out=None, keepdims=False)
+    nonzero()
+    prod(axis=None, dtype=None, out=None, keepdims=False)
+    ravel(order='C')
+    repeat(repeats, axis=None)
+    round(decimals=0, out=None)
+    searchsorted(v, side='left', sorter=None)
+    squeeze(axis=None)
+    std(axis=None, dtype=None, out=None, ddof=0, keepdims=False)
+    sum(axis=None, dtype=None, out=None, keepdims=False)
+    swapaxes(axis1, axis2)
+    take(indices, axis=None, out=None)
+    trace(offset=0, axis1=0, axis2=1, dtype=None, out=None)
+    var(axis=None, dtype=None, out=None, ddof=0, keepdims=False)
+"""
+RENAMED = {"newshape": "shape"}  # CuPy's name: NumPy's
+NOT_IN_NUMPY = ("subok", "kind")
 
-def _function(function, name=None, module=cupy):
-    setattr(module, name or function.__name__, _quiet(function))
-    return function
+
+def _signatures(table):
+    for line in table.strip().splitlines():
+        name, parameters = line.strip()[:-1].split("(", 1)
+        yield name, inspect.signature(eval(f"lambda {parameters}: None"))
 
 
-def _export_reductions():
-    """sum(a, …) is a.sum(…): with CuPy's keywords alone."""
-
-    def make(name):
-        def reduction(a, axis=None, **kwargs):
-            _array_only(a, "a")
-            return getattr(a, name)(axis, **kwargs)
-
-        return reduction
-
-    for name in ("sum", "prod", "mean", "var", "std", "max", "min", "all", "any", "argmax", "argmin"):
-        _function(make(name), name)
-    cupy.amax, cupy.amin = cupy.max, cupy.min
+def _argument(name, value):
+    if name == "tup":
+        return [_array(x) for x in value]
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"Unsupported type {type(value)}")
+    return value._a if isinstance(value, ndarray) else value
 
 
-_export_reductions()
+def _from_numpy(name, signature, source=np, on_device=True):
+    function = getattr(source, name)
+
+    @_quiet
+    def call(*args, **kwargs):
+        _need_gpu()
+        arguments = signature.bind(*args, **kwargs).arguments
+        arguments.update(arguments.pop("kwargs", {}))
+        out = arguments.pop("out", None)
+        first, *others = (
+            (k, _argument(k, v)) for k, v in arguments.items() if v is not None or k not in ("dtype", "where")
+        )
+        if on_device and first[0] != "tup":
+            _array(arguments[first[0]])
+        options = {RENAMED.get(k, k): v for k, v in others if k not in NOT_IN_NUMPY}
+        if out is None:
+            result = function(first[1], **options)
+            return None if result is None else _wrap(result)
+        function(first[1], **options, out=_array(out))
+        return out
+
+    call.__name__ = name
+    call.__signature__ = signature
+    return call
 
 
-@_function
-def matmul(a, b, out=None):
-    return _matmul(a, b, out)
+for _name, _signature in _signatures(FUNCTIONS):
+    setattr(cupy, _name, _from_numpy(_name, _signature))
+for _name, _signature in _signatures(CREATION):
+    setattr(cupy, _name, _from_numpy(_name, _signature, on_device=False))
+for _name, _signature in _signatures(LINALG):
+    setattr(cupy.linalg, _name, _from_numpy(_name, _signature, np.linalg))
+for _name, _signature in _signatures(STRIDE_TRICKS):
+    setattr(cupy.lib.stride_tricks, _name, _from_numpy(_name, _signature, np.lib.stride_tricks))
+cupy.amax, cupy.amin, cupy.round = cupy.max, cupy.min, cupy.around
 
 
-@_function
-def dot(a, b, out=None):
-    a_, b_ = _array_only(a, "a"), _array_only(b, "b")
-    if out is not None:
-        target = _out(out)
-        if np.result_type(a_, b_) != target.dtype:
-            raise ValueError("Not supported dtype combination.")
-        if not target.flags.c_contiguous:
-            raise ValueError("Output array must be C-contiguous")
-    if min(a.ndim, b.ndim) == 0:
-        return cupy.multiply(a, b, out)
-    if max(a.ndim, b.ndim) <= 2:
-        return _matmul(a, b, out)
-    return _wrap(np.dot(a_, b_))
+def _method(name, signature):
+    def method(self, *args, **kwargs):
+        return getattr(cupy, name)(self, **signature.bind(*args, **kwargs).arguments)
+
+    return method
+
+
+for _name, _signature in _signatures(METHODS):
+    setattr(ndarray, _name, _method(_name, _signature))
+
+
+def _function(function):
+    """Puts a function into the module; what follows differs from NumPy in more than where its arrays live."""
+    setattr(cupy, function.__name__, _quiet(function))
 
 
 @_function
 def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, *, blocking=False):
     _need_gpu()
+    order = order or "K"
     if isinstance(obj, ndarray):
-        return _wrap(np.array(obj._a, dtype, copy=copy, order=order, ndmin=ndmin))
+        a = np.array(obj._a, dtype, copy=copy, order=order, ndmin=ndmin)
+        return obj if a is obj._a else _wrap(a)
     if isinstance(obj, (list, tuple)) and obj and all(isinstance(x, ndarray) for x in obj):
-        return _wrap(np.array([x._a for x in obj], dtype, ndmin=ndmin))
-    return _wrap(np.array(_upload(obj, "array()"), dtype, order=order or "K", ndmin=ndmin))
+        return _wrap(np.array([x._a for x in obj], dtype, ndmin=ndmin))  # joined on the device
+    return _wrap(np.array(_upload(obj, "array()", dtype), order=order, ndmin=ndmin))
 
 
 @_function
 def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
-    if isinstance(a, ndarray) and dtype in (None, a.dtype) and not copy and order is None:
-        return a
-    return cupy.array(a, dtype, copy=copy, order=order)
-
-
-@_function
-def ascontiguousarray(a, dtype=None):
-    return _wrap(np.ascontiguousarray(_array_only(a), dtype))
+    return cupy.array(a, dtype, copy, order)
 
 
 @_function
@@ -684,52 +682,18 @@ def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
 
 
 @_function
-def copy(a, order="K"):
-    return _wrap(_array_only(a).copy(order))
-
-
-@_function
 def get_array_module(*args):
     return cupy if any(isinstance(a, ndarray) for a in args) else np
 
 
 @_function
-def empty(shape, dtype=float, order="C"):
-    return _wrap(np.empty(shape, dtype, order))
-
-
-@_function
-def zeros(shape, dtype=float, order="C"):
-    return _wrap(np.zeros(shape, dtype, order))
-
-
-@_function
-def ones(shape, dtype=float, order="C"):
-    return _wrap(np.ones(shape, dtype, order))
-
-
-@_function
 def full(shape, fill_value, dtype=None, order="C"):
+    _operand(fill_value)
     if dtype is None:
         dtype = fill_value.dtype if isinstance(fill_value, ndarray) else np.asarray(fill_value).dtype
     x = cupy.empty(shape, dtype, order)
     x.fill(fill_value)
     return x
-
-
-@_function
-def empty_like(prototype, dtype=None, order="K", subok=None, shape=None):
-    return _wrap(np.empty_like(_array_only(prototype), dtype, order, shape=shape))
-
-
-@_function
-def zeros_like(a, dtype=None, order="K", subok=None, shape=None):
-    return _wrap(np.zeros_like(_array_only(a), dtype, order, shape=shape))
-
-
-@_function
-def ones_like(a, dtype=None, order="K", subok=None, shape=None):
-    return _wrap(np.ones_like(_array_only(a), dtype, order, shape=shape))
 
 
 @_function
@@ -741,78 +705,20 @@ def full_like(a, fill_value, dtype=None, order="K", subok=None, shape=None):
 
 @_function
 def arange(start, stop=None, step=1, dtype=None):
-    return _wrap(np.arange(start, stop, step, dtype) if stop is not None else np.arange(0, start, step, dtype))
-
-
-@_function
-def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
-    return _wrap(np.linspace(_operand(start), _operand(stop), num, endpoint, dtype=dtype, axis=axis))
-
-
-@_function
-def eye(N, M=None, k=0, dtype=float, order="C"):
-    return _wrap(np.eye(N, M, k, dtype, order))
+    return _wrap(np.arange(0 if stop is None else start, start if stop is None else stop, step, dtype))
 
 
 @_function
 def where(condition, x=None, y=None):
-    if x is None or y is None:
-        raise ValueError("Must provide both 'x' and 'y' (one argument is nonzero(), which waits for the device)")
-    return _wrap(np.where(_array_only(condition, "condition"), _operand(x), _operand(y)))
-
-
-@_function
-def clip(a, a_min, a_max, out=None):
-    target = _out(out)
-    limits = [None if limit is None else _operand(limit) for limit in (a_min, a_max)]
-    result = np.clip(_array_only(a, "a"), *limits, out=target)
-    return _wrap(result) if out is None else out
-
-
-@_function
-def copyto(dst, src, casting="same_kind", where=None):
-    mask = True if where is None else _array_only(where, "where")
-    np.copyto(_array_only(dst, "dst"), _operand(src), casting, mask)
-
-
-def _list_of_arrays(tup):
-    if any(not isinstance(x, ndarray) for x in tup):
-        raise TypeError("Only cupy arrays can be concatenated")
-    return [x._a for x in tup]
-
-
-@_function
-def concatenate(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
-    result = np.concatenate(_list_of_arrays(tup), axis, out=_out(out), dtype=dtype, casting=casting)
-    return _wrap(result) if out is None else out
-
-
-@_function
-def stack(tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
-    result = np.stack(_list_of_arrays(tup), axis, out=_out(out), dtype=dtype, casting=casting)
-    return _wrap(result) if out is None else out
-
-
-@_function
-def hstack(tup, *, dtype=None, casting="same_kind"):
-    return _wrap(np.hstack(_list_of_arrays(tup), dtype=dtype, casting=casting))
-
-
-@_function
-def vstack(tup, *, dtype=None, casting="same_kind"):
-    return _wrap(np.vstack(_list_of_arrays(tup), dtype=dtype, casting=casting))
-
-
-@_function
-def take(a, indices, axis=None, out=None):
-    result = np.take(_array_only(a), _upload(indices, "take() with host indices"), axis, _out(out))
-    return _wrap(result) if out is None else out
+    if x is None and y is None:
+        return cupy.nonzero(condition)
+    return _wrap(np.where(_array(condition), _operand(x), _operand(y)))
 
 
 @_function
 def nonzero(a):
-    transfers.add("to host", "nonzero(), whose size the host must know,")
-    return tuple(_wrap(i) for i in np.nonzero(_array_only(a)))
+    transfers.add("to host", "nonzero(), which counts them,")
+    return _wrap(np.nonzero(_array(a)))
 
 
 @_function
@@ -821,175 +727,150 @@ def flatnonzero(a):
 
 
 @_function
-def reshape(a, newshape, order="C", *, copy=None):
-    return _wrap(np.reshape(_array_only(a), newshape, order, copy=copy))
+def take(a, indices, axis=None, out=None):
+    index = _upload(indices, "take() with host indices", int)
+    result = np.take(_array(a), index, axis, None if out is None else _array(out))
+    return _wrap(result) if out is None else out
+
+
+def _check_product_out(out, a, b):
+    # cuBLAS writes into `out` itself where it can, and reads a and b meanwhile
+    direct = max(a.ndim, b.ndim) <= 2 and out.flags.c_contiguous and np.result_type(a, b) == out.dtype
+    if direct and (np.shares_memory(out, a) or np.shares_memory(out, b)):
+        raise ValueError("`out` overlaps an operand of the matrix product")
 
 
 @_function
-def ravel(a, order="C"):
-    return a.ravel(order)
+def matmul(*args, out=None):
+    a, b = map(_array, args)
+    if out is None:
+        return _wrap(np.matmul(a, b))
+    _check_product_out(_array(out), a, b)
+    np.matmul(a, b, out=out._a)
+    return out
 
 
 @_function
-def transpose(a, axes=None):
-    return _wrap(np.transpose(_array_only(a), axes))
-
-
-@_function
-def swapaxes(a, axis1, axis2):
-    return a.swapaxes(axis1, axis2)
-
-
-@_function
-def moveaxis(a, source, destination):
-    return _wrap(np.moveaxis(_array_only(a), source, destination))
-
-
-@_function
-def expand_dims(a, axis):
-    return _wrap(np.expand_dims(_array_only(a), axis))
-
-
-@_function
-def squeeze(a, axis=None):
-    return a.squeeze(axis)
-
-
-@_function
-def broadcast_to(array, shape):
-    return _wrap(np.broadcast_to(_array_only(array), shape))
-
-
-@_function
-def repeat(a, repeats, axis=None):
-    return _wrap(np.repeat(_array_only(a), repeats, axis))
-
-
-@_function
-def tile(A, reps):
-    return _wrap(np.tile(_array_only(A), reps))
-
-
-@_function
-def cumsum(a, axis=None, dtype=None, out=None):
-    return a.cumsum(axis, dtype, out)
-
-
-@_function
-def sort(a, axis=-1, kind=None):
-    return _wrap(np.sort(_array_only(a), axis, kind="stable"))
-
-
-@_function
-def argsort(a, axis=-1, kind=None):
-    return a.argsort(axis, kind)
+def dot(a, b, out=None):
+    a, b = _array(a), _array(b)
+    if out is None:
+        return _wrap(np.dot(a, b))
+    if np.result_type(a, b) != _array(out).dtype:
+        raise ValueError("Not supported dtype combination.")
+    if not out.flags.c_contiguous:
+        raise ValueError("Output array must be C-contiguous")
+    _check_product_out(out._a, a, b)
+    np.dot(a, b, out=out._a)
+    return out
 
 
 @_function
 def einsum(*operands, **kwargs):
-    return _wrap(np.einsum(*(o if isinstance(o, str) else _array_only(o) for o in operands), **kwargs))
-
-
-@_function
-def tensordot(a, b, axes=2):
-    return _wrap(np.tensordot(_array_only(a), _array_only(b), axes))
-
-
-@_function
-def outer(a, b, out=None):
-    return _wrap(np.outer(_array_only(a), _array_only(b)))
+    subscripts, *arrays = operands
+    return _wrap(np.einsum(subscripts, *map(_array, arrays), **kwargs))
 
 
 @_function
 def array_equal(a1, a2, equal_nan=False):
-    return _wrap(np.array_equal(_array_only(a1), _array_only(a2), equal_nan))
+    return _wrap(np.array_equal(_array(a1), _array(a2), equal_nan))
 
 
 @_function
-def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
-    return _wrap(np.allclose(_operand(a), _operand(b), rtol, atol, equal_nan))
+def allclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False):
+    return cupy.isclose(a, b, rtol, atol, equal_nan).all()
 
 
 @_function
 def may_share_memory(a, b, max_work=None):
-    return np.may_share_memory(_array_only(a), _array_only(b))
+    return np.may_share_memory(_array(a), _array(b))
 
 
 @_function
 def shares_memory(a, b, max_work=None):
-    return np.shares_memory(_array_only(a), _array_only(b))
+    return np.shares_memory(_array(a), _array(b))
 
 
-def _norm(x, ord=None, axis=None, keepdims=False):
-    return _wrap(np.linalg.norm(_array_only(x), ord, axis, keepdims))
+@_function
+def ndim(a):
+    return np.ndim(a._a if isinstance(a, ndarray) else a)
 
 
-_function(_norm, "norm", cupy.linalg)
+@_function
+def shape(a):
+    return np.shape(a._a if isinstance(a, ndarray) else a)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Random numbers
-# ---------------------------------------------------------------------------------------------------------------------
+# Random numbers -------------------------------------------------------------------------------------------------------
 
 
 class XORWOW:
-    def __init__(self, seed=None):
+    """A bit generator. CuPy keeps 32 bits of the seed, whatever it was given."""
+
+    def __init__(self, seed=None, *, size=-1):
         _need_gpu()
-        self._numpy = np.random.Generator(np.random.Philox(seed))
+        sequence = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        self._numpy = np.random.Generator(np.random.Philox(int(sequence.generate_state(1)[0])))
 
 
 class Generator:
-    """cupy.random.Generator, in part. The real one has no permutation and no normal."""
+    """cupy.random.Generator, in part: the real one draws from more distributions, but has no permutation, no normal."""
 
     def __init__(self, bit_generator):
         self.bit_generator = bit_generator
-        self._numpy = bit_generator._numpy
 
-    def random(self, size=None, dtype=np.float64, out=None):
+    def _draw(self, method, size, dtype, out=None):
+        """Floats of 32 or 64 bits, whatever the dtype asked for."""
+        if out is not None:
+            if out.dtype != dtype:
+                raise TypeError(f"Supplied output array has the wrong type. Expected {dtype}, got {out.dtype}")
+            if size is not None and np.empty(size, np.bool_).shape != out.shape:
+                raise ValueError("size must match out.shape when used together")
+            if not (out.flags.c_contiguous or out.flags.f_contiguous):
+                raise ValueError("Supplied output array is not contiguous, writable or aligned.")
+            size = out.shape
         kind = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-        x = np.asarray(self._numpy.random(size, kind)).astype(dtype)
+        x = np.asarray(getattr(self.bit_generator._numpy, method)(size, kind)).astype(dtype)
         if out is None:
             return _wrap(x)
-        if out.dtype != x.dtype:
-            raise TypeError(f"Supplied output array has the wrong type. Expected {x.dtype}, got {out.dtype}")
-        if size is not None and out.shape != x.shape:
-            raise ValueError("size must match out.shape when used together")
-        out._a[...] = self._numpy.random(out.shape, kind)
+        _array(out)[...] = x
         return out
+
+    def random(self, size=None, dtype=np.float64, out=None):
+        return self._draw("random", size, dtype, out)
+
+    def standard_normal(self, size=None, dtype=np.float64, out=None):
+        if np.dtype(dtype).char not in "fd":
+            raise TypeError(f"Unsupported dtype {np.dtype(dtype).name} for standard_normal")
+        return self._draw("standard_normal", size, dtype, out)
 
     def uniform(self, low=0.0, high=1.0, size=None, dtype=np.float64):
         low, high = cupy.asarray(low), cupy.asarray(high)
         size = np.broadcast_shapes(low.shape, high.shape) if size is None else size
-        kind = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-        return (low + (high - low) * _wrap(self._numpy.random(size, kind))).astype(dtype, copy=False)
+        return (low + (high - low) * self._draw("random", size, dtype)).astype(dtype, copy=False)
 
     def integers(self, low, high=None, size=None, dtype=np.int64, endpoint=False):
         low, high = (0, int(low)) if high is None else (int(low), int(high))
-        return _wrap(self._numpy.integers(low, high, () if size is None else size, dtype, endpoint))
-
-    def standard_normal(self, size=None, dtype=np.float64, out=None):
-        kind = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-        x = np.asarray(self._numpy.standard_normal(size, kind)).astype(dtype)
-        if out is None:
-            return _wrap(x)
-        out._a[...] = x
-        return out
+        return _wrap(self.bit_generator._numpy.integers(low, high, size, dtype, endpoint))
 
 
-cupy.random.XORWOW = XORWOW
-cupy.random.Generator = Generator
+cupy.random.XORWOW, cupy.random.Generator = XORWOW, Generator
+cupy.random.default_rng = lambda seed=None: Generator(XORWOW(seed))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The device
-# ---------------------------------------------------------------------------------------------------------------------
+# The device -----------------------------------------------------------------------------------------------------------
 
 
-def getDeviceCount():
-    _need_gpu()
-    return 1
+def _device_call(value):
+    def call(*args):
+        _need_gpu()
+        return value
+
+    return call
 
 
 cupy.cuda.is_available = lambda: _gpu
 cupy.cuda.runtime.CUDARuntimeError = CUDARuntimeError
-cupy.cuda.runtime.getDeviceCount = getDeviceCount
+cupy.cuda.runtime.driverGetVersion = lambda: 13000 if _gpu else 0
+cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
+cupy.cuda.runtime.getDeviceCount = _device_call(1)
+cupy.cuda.runtime.getDeviceProperties = _device_call({"name": b"a stand-in for a GPU", "totalGlobalMem": 1 << 30})
