@@ -67,11 +67,7 @@ class Network:
 
     def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, list[Any]]:
         """y and the cache that backward needs: one entry a layer. train=True switches dropout on, with masks from rng."""
-        if get_array_module(x) is not self.xp or x.dtype != self.dtype:
-            raise ArgumentError(
-                f"this network computes with {self.xp.__name__} in {self.dtype}, "
-                f"its input is of {type(x).__module__} in {getattr(x, 'dtype', type(x).__name__)}: convert the input"
-            )
+        self._require_own(x, "input")
         cache = []
         for layer in self.layers:
             x, layer_cache = layer.forward(x, train, rng)
@@ -88,6 +84,7 @@ class Network:
         Without grad, θ is held fixed and its derivative costs nothing. With need_dx=False the chain stops at the lowest
         layer that has parameters, and None is returned.
         """
+        self._require_own(dy, "dy")
         if grad is not None and (grad.shape != self.theta.shape or grad.dtype != self.dtype):
             raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.dtype}, not {grad.shape} in {grad.dtype}")
         grads: list[Any] = [None] * len(self.layers) if grad is None else self._by_layer(grad)
@@ -95,6 +92,14 @@ class Network:
         for i in reversed(range(lowest, len(self.layers))):
             dy = self.layers[i].backward(dy, cache[i], grads[i], need_dx=need_dx or i > lowest)
         return dy if need_dx else None
+
+    def _require_own(self, array: Array, name: str) -> None:
+        kind = getattr(array, "dtype", type(array).__name__)
+        if get_array_module(array) is not self.xp or kind != self.dtype:
+            raise ArgumentError(
+                f"this network computes with {self.xp.__name__} in {self.dtype}, "
+                f"its {name} is of {type(array).__module__} in {kind}: convert the {name}"
+            )
 
     def _by_layer(self, vector: Array) -> list[dict[str, Array]]:
         parts: list[dict[str, Array]] = [{} for _ in self.layers]
