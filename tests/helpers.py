@@ -1,0 +1,57 @@
+"""What several test files share: small networks, randomness that no backend changes, numeric gradients."""
+
+import numpy as np
+from strict_cupy import host
+
+from tinygan import Dropout, Linear, Maxout, Network, ReLU, Sigmoid, Uniform
+
+
+def arrays(thing):
+    """Every array in a nest of lists, tuples and dicts."""
+    if hasattr(thing, "dtype"):
+        yield thing
+    elif isinstance(thing, dict | list | tuple):
+        for part in thing.values() if isinstance(thing, dict) else thing:
+            yield from arrays(part)
+
+
+def bits(thing):
+    """Every array in it as dtype, shape and bytes: equal only if bit-identical."""
+    return [(str(a.dtype), a.shape, host(a).tobytes()) for a in arrays(thing)]
+
+
+class SameDraws:
+    """A generator whose numbers do not depend on the backend: drawn with NumPy, then moved."""
+
+    def __init__(self, xp, seed=0):
+        self.xp, self.numpy = xp, np.random.default_rng(seed)
+
+    def integers(self, *args, **kwargs):
+        return self.xp.asarray(self.numpy.integers(*args, **kwargs))
+
+
+def numeric_gradient(f, x, eps=1e-6):
+    """∂f/∂x by central differences, entry by entry. f reads the float64 array x, which is left as it was."""
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        saved = x[i]
+        x[i] = saved + eps
+        above = f()
+        x[i] = saved - eps
+        below = f()
+        x[i] = saved
+        gradient[i] = (above - below) / (2 * eps)
+    return gradient
+
+
+def generator(dtype=np.float64, xp=np, seed=1):
+    """A small G: 3 noise numbers to 4 pixels."""
+    layers = [Linear(3, 6, weight=Uniform(0.8), bias=0.1), ReLU(), Linear(6, 4, weight=Uniform(0.8)), Sigmoid()]
+    return Network(layers, seed=seed, dtype=dtype, xp=xp)
+
+
+def discriminator(dtype=np.float64, xp=np, seed=2, keep=1.0):
+    """A small D on 4 pixels, in the shape of the paper's: dropout before every layer, two maxouts, one logit."""
+    layers = [Dropout(keep), Maxout(4, 5, 3, weight=Uniform(0.8)), Dropout(keep), Maxout(5, 3, 2, weight=Uniform(0.8))]
+    layers += [Dropout(keep), Linear(3, 1, weight=Uniform(0.8))]
+    return Network(layers, seed=seed, dtype=dtype, xp=xp)
