@@ -55,12 +55,12 @@ class MomentumSGD:
 
 def learning_rate_schedule(t: int, initial: float, decay: float = 1.000004, minimum: float = 1e-6) -> float:
     """η(t) = max(10⁻⁶, η₀ / 1.000004^(t − 1)), t = 1, 2, … the number of the player's own update (the released code)."""
-    return max(minimum, initial * decay ** (1 - t))
+    return float(max(minimum, initial * decay ** (1 - t)))
 
 
 def momentum_schedule(epoch: float, initial: float = 0.5, final: float = 0.7, saturate: int = 250) -> float:
     """μ(e) = ½ + 0.2 · clip((e − 1)/249, 0, 1), e = 1, 2, … the number of the epoch (the released code)."""
-    return initial + (final - initial) * min(max((epoch - 1) / (saturate - 1), 0.0), 1.0)
+    return float(initial + (final - initial) * min(max((epoch - 1) / (saturate - 1), 0.0), 1.0))
 
 
 def max_column_norm(W: Array, limit: float) -> None:
