@@ -237,16 +237,12 @@ def test_dropout_mask_is_0_or_one_over_the_realised_probability(xp, dtype, keep)
     assert abs(share - realised) < 5 * deviation, "so the mean of y is that of x"
 
 
-def test_dropout_keeps_where_16_random_bits_are_below_the_threshold(xp):
+def test_dropout_keeps_where_16_random_bits_are_below_the_threshold(xp, monkeypatch):
     """P(kept) is the realised probability exactly: t = round(2¹⁶ keep) of the 2¹⁶ equally likely draws are kept."""
-
-    class EveryDraw:
-        def integers(self, low, high, size, dtype, endpoint):
-            assert (low, high, endpoint, dtype) == (0, 2**32 - 1, True, np.uint32)
-            return xp.asarray(np.arange(2**16, dtype=np.uint16).view(np.uint32))
-
+    every_draw = xp.asarray(np.arange(2**16, dtype=np.uint16))
+    monkeypatch.setattr("tinygan.layers.random_uint16", lambda rng, shape: every_draw.reshape(shape))
     x = xp.ones((1, 2**16))
-    y, _ = Dropout(0.3).forward(x, True, EveryDraw())
+    y, _ = Dropout(0.3).forward(x, True, random_generator(xp, 0))
     assert int((host(y) > 0).sum()) == round(0.3 * 2**16)
     assert float(host(y).mean()) == pytest.approx(1, rel=1e-12)
 

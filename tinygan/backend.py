@@ -1,7 +1,7 @@
 """Which array library, and the one file that knows CuPy.
 
-Everything else in tinygan uses operators and methods, which follow the array by themselves, and asks `get_array_module(x)`
-where it needs a function. The device is named once, by the caller: `xp = get_backend("auto")`.
+Everything else in tinygan uses operators and methods, which follow the array by themselves, and asks
+`get_array_module(x)` where it needs a function. The device is named once, by the caller: `xp = get_backend("auto")`.
 """
 
 import sys
@@ -94,7 +94,13 @@ def random_generator(xp: Any, seed: int, purpose: str = "", epoch: int = 0) -> A
 
 
 def random_uint16(rng: Any, shape: tuple[int, ...]) -> Array:
-    """Uniform random integers of 16 bits: two are cut from each 32-bit draw."""
+    """Uniform random integers of 16 bits, the cheapest randomness a dropout mask can have.
+
+    On the CPU four are cut from each 64-bit draw. CuPy draws each by itself: before 14.2 its integers() fills the array
+    with garbage, and raises nothing, where the range exceeds 31 bits.
+    """
+    if not isinstance(rng, np.random.Generator):
+        return rng.integers(0, 2**16, size=shape, dtype=np.uint16)
     size = int(np.prod(shape))
-    words = rng.integers(0, 2**32 - 1, size=-(-size // 2), dtype=np.uint32, endpoint=True)
+    words = rng.integers(0, 2**64 - 1, size=-(-size // 4), dtype=np.uint64, endpoint=True)
     return words.view(np.uint16)[:size].reshape(shape)
