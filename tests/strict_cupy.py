@@ -347,6 +347,9 @@ class ndarray:
     def sort(self, axis=-1, kind=None):
         self._a.sort(axis, kind="stable")
 
+    def clip(self, min=None, max=None, out=None):
+        return cupy.clip(self, min, max, out)
+
     # Operators
 
     def __neg__(self):
@@ -456,7 +459,7 @@ class ufunc:
     @_quiet
     def __call__(self, *args, out=None, dtype=None, casting="same_kind", **kwargs):
         if kwargs:
-            raise TypeError(f"Wrong arguments {kwargs}")
+            raise TypeError(f"Wrong arguments {sorted(kwargs)} for ufunc {self.__name__!r}")
         nin = self._np.nin
         if not nin <= len(args) <= nin + 1:
             raise TypeError(f"Wrong number of arguments for {self.__name__!r}: {len(args)}")
@@ -598,6 +601,13 @@ def _signatures(table):
         yield name, inspect.signature(eval(f"lambda {parameters}: None"))
 
 
+def _bind(signature, name, args, kwargs):
+    try:
+        return signature.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise TypeError(f"{name}(): {error}, CuPy has {name}{signature}") from None
+
+
 def _argument(name, value):
     if name == "tup":
         return [_array(x) for x in value]
@@ -612,7 +622,7 @@ def _from_numpy(name, signature, source=np, on_device=True):
     @_quiet
     def call(*args, **kwargs):
         _need_gpu()
-        arguments = signature.bind(*args, **kwargs).arguments
+        arguments = _bind(signature, name, args, kwargs)
         arguments.update(arguments.pop("kwargs", {}))
         out = arguments.pop("out", None)
         first, *others = (
@@ -645,7 +655,7 @@ cupy.amax, cupy.amin, cupy.round = cupy.max, cupy.min, cupy.around
 
 def _method(name, signature):
     def method(self, *args, **kwargs):
-        return getattr(cupy, name)(self, **signature.bind(*args, **kwargs).arguments)
+        return getattr(cupy, name)(self, **_bind(signature, name, args, kwargs))
 
     return method
 
@@ -742,6 +752,8 @@ def _check_product_out(out, a, b):
 
 @_function
 def matmul(*args, out=None):
+    if len(args) != 2:
+        raise TypeError(f"matmul takes 2 arrays and the keyword out, not {len(args)} arrays")
     a, b = map(_array, args)
     if out is None:
         return _wrap(np.matmul(a, b))
