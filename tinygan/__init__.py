@@ -7,9 +7,11 @@ from tinygan.errors import (
     CheckpointError,
     DataError,
     DivergenceError,
+    GradientError,
     TinyganError,
 )
 from tinygan.gan import GAN, PRIORS, VARIANTS, sample_noise
+from tinygan.gradcheck import check_gradient, check_layer
 from tinygan.init import AuthorsUniform, Constant, Sparse, Uniform, authors_stream, bias_from_marginals
 from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
 from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, softplus, value_function

@@ -23,3 +23,7 @@ class DivergenceError(TinyganError, ArithmeticError):
 
 class BackendError(TinyganError, RuntimeError):
     """The array backend that was asked for does not work on this machine."""
+
+
+class GradientError(TinyganError, AssertionError):
+    """A hand-written derivative disagrees with its numeric one, or a layer breaks the protocol."""

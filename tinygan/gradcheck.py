@@ -1,0 +1,571 @@
+"""Is the derivative right? Every backward pass here, and your own, against central differences in float64.
+
+    ∇L · u ≈ [L(v + ε u) − L(v − ε u)] / 2ε        L = Σ dy · y with a random upstream gradient dy
+
+v is a block: the input x, or one parameter. Your own layer is checked in one line. If something is wrong, it raises
+GradientError, whose message is a table; if nothing is, it returns that table:
+
+    >>> from tinygan import Constant, Layer, check_layer
+    >>> class Scale(Layer):
+    ...     '''yⱼ = sⱼ xⱼ'''
+    ...     def __init__(self, n):
+    ...         self.declarations = {"s": ((n,), Constant(1.0))}
+    ...     def forward(self, x, train=False, rng=None):
+    ...         return x * self.s, x
+    ...     def backward(self, dy, cache, grads=None, need_dx=True):
+    ...         x = cache
+    ...         if grads is not None:
+    ...             grads["s"][...] = (dy * x).sum(axis=0)
+    ...         return dy * self.s if need_dx else None
+    >>> check_layer(Scale(4), (3, 4)).passed
+    True
+
+    >>> class Wrong(Scale):
+    ...     def backward(self, dy, cache, grads=None, need_dx=True):
+    ...         if grads is not None:
+    ...             grads["s"][...] = dy.sum(axis=0)  # x is forgotten
+    ...         return dy * self.s if need_dx else None
+    >>> check_layer(Wrong(4), (3, 4))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    tinygan.errors.GradientError: Wrong() on an input of shape (3, 4): WRONG
+      x  (3, 4)   worst relative error ... 12 entries, 3 directions
+      s  (4,)     worst relative error ... 4 entries, 3 directions  WRONG
+           s[...]: backward ..., numeric ..., ratio ..., relative error ...
+           ...
+
+The relative error, of the numeric derivative n and the analytic one, a = ∇L · u:
+
+    entry         u = 1 at one entry                         |n − a| / max(|n|, |a|, floor)
+    direction     u = ±1/√N at all N entries of a block      |n − a| / max(|n|, rms(∇L), floor)
+    floor         10⁻³ ‖dy ∘ y‖₂; for a cost, 10⁻³ |L|
+
+At N = 1 the second is the first. The root mean square, unlike |a|, is never small by chance, and one wrong entry among
+N is diluted by √N only: one of typical size that is off by 1 % is seen among a million, at 10⁻⁵. The floor is there
+because float64 rounds L by 10⁻¹⁶ |L|, and so n by up to 10⁻¹⁰ |L|. n is taken with ε = 10⁻⁵, and where that disagrees
+with 10⁻⁶ as well, in case the first went over a kink; the better counts. Up to 10⁻⁶ passes.
+
+Every block is checked along three random directions. One of up to 512 entries is checked entry by entry too; in a
+larger one that fails, the wrong entries are found by halving it. NumPy only: that both backends agree is the business
+of other tests.
+"""
+
+import argparse
+import copy
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygan.backend import Array, random_generator
+from tinygan.errors import ArgumentError, GradientError
+from tinygan.gan import GAN, VARIANTS
+from tinygan.init import Uniform
+from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
+from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, value_function
+from tinygan.network import Network
+from tinygan.optim import MomentumSGD
+
+TOLERANCE = 1e-6
+EPSILONS = (1e-5, 1e-6)
+FLOOR = 1e-3
+DIRECTIONS = 3
+EVERY_ENTRY = 512  # blocks of up to this many entries are checked entry by entry
+SHOWN = 3  # wrong entries of a block that a report spells out
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One derivative, twice: by backward and by central differences. `index` None: along a random direction."""
+
+    block: str
+    index: tuple[int, ...] | None
+    analytic: float
+    numeric: float
+    error: float
+
+    def __str__(self) -> str:
+        entry = " along a random direction" if self.index is None else f"[{', '.join(map(str, self.index))}]"
+        ratio = f", ratio {self.analytic / self.numeric:.6g}" if self.numeric else ""
+        found = f"backward {self.analytic:.6g}, numeric {self.numeric:.6g}{ratio}, relative error {self.error:.1e}"
+        return f"{self.block}{entry}: {found}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """What was found for the input x, or for one parameter."""
+
+    name: str
+    shape: tuple[int, ...]
+    entries: int
+    directions: int
+    worst: Comparison
+    wrong: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found for one layer or one cost: print it. `faults` are breaches of the layer protocol, in words."""
+
+    subject: str
+    blocks: tuple[Block, ...]
+    faults: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """The worst relative error."""
+        return max((block.worst.error for block in self.blocks), default=0.0)
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults and self.error <= TOLERANCE
+
+    def __str__(self) -> str:
+        lines = [f"{self.subject}: {'passed' if self.passed else 'WRONG'}", *(f"  {fault}" for fault in self.faults)]
+        name_width = max((len(block.name) for block in self.blocks), default=0)
+        shape_width = max((len(str(block.shape)) for block in self.blocks), default=0)
+        for block in self.blocks:
+            checked = f"{block.entries} entries, {block.directions} directions" + "  WRONG" * bool(block.wrong)
+            lines.append(
+                f"  {block.name:{name_width}}  {block.shape!s:{shape_width}}   "
+                f"worst relative error {block.worst.error:.1e}   {checked}"
+            )
+            lines += [f"       {comparison}" for comparison in block.wrong[:SHOWN]]
+            if len(block.wrong) > SHOWN:
+                lines.append(f"       and {len(block.wrong) - SHOWN} more")
+        return "\n".join(lines)
+
+
+def check_gradient(
+    cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], *, seed: int = 0
+) -> Report:
+    """Check hand-written derivatives of any cost: gradients[name] against central differences in values[name].
+
+    cost       cost() computes L, a number, from the arrays in `values`, which are changed in place and put back
+    values     {"W": array, …}, float64, C-contiguous, inside the domain by more than 10⁻⁵, away from kinks
+    gradients  {"W": ∂L/∂W, …}, in the same shapes
+
+    Raises GradientError with the table if a relative error exceeds 10⁻⁶; ArgumentError for arrays it cannot use.
+    """
+    if values.keys() != gradients.keys():
+        raise ArgumentError(f"values has {', '.join(values)}, gradients has {', '.join(gradients)}: give both of each")
+    return _require(_check_cost("cost", cost, values, gradients, seed))
+
+
+def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
+    """Check the backward pass of a layer, of your own or of tinygan: every derivative, and the protocol.
+
+    layer  a new one: it is put into a float64 Network, and its parameters are moved by up to ½ from where they start
+    x      the input, or only its shape, (m, …) with m > 1: then |x| is drawn from [0.1, 1.1), away from a kink at 0
+    seed   of x, dy, the directions, and of the generator that forward gets. That is made anew for each call, so masks
+           stay as they are while the numeric derivative is taken.
+
+    The protocol: forward writes to no argument, and depends on x, the parameters, train and rng alone. What it returned
+    stays as it is, whatever is called later. backward writes to nothing but `grads`, fills that whole (it held NaN),
+    and returns the same dx without it; need_dx=False returns None. Shapes agree, and float32 stays float32.
+    Both train=True and train=False are checked where they differ.
+
+    Raises GradientError, whose message is the report, unless all of this holds. A few wrong entries of a layer that has
+    kinks may lie on one: see whether another seed agrees.
+    """
+    return _require(_check_layer(layer, x, seed))
+
+
+def _require(report: Report) -> Report:
+    if not report.passed:
+        raise GradientError(str(report))
+    return report
+
+
+# ---- Derivatives
+
+
+def _check_cost(
+    subject: str, cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], seed: int = 0
+) -> Report:
+    triples = [(name, values[name], gradients[name]) for name in values]
+    return _compare(subject, lambda: np.asarray(cost()), np.ones(()), triples, seed)
+
+
+def _compare(
+    subject: str, output: Callable[[], Array], dy: Array, triples: Sequence[tuple[str, Array, Array]], seed: int
+) -> Report:
+    """Each (name, value, gradient), of L = Σ dy · output()."""
+    floor = FLOOR * float(np.linalg.norm(dy * output()))
+    rng = random_generator(np, seed, "directions")
+    blocks, faults = [], []
+    for name, value, gradient in triples:
+        if value.dtype != np.float64 or not value.flags.c_contiguous:
+            raise ArgumentError(f"{name} must be a C-contiguous float64 array: central differences need the digits")
+        if np.shape(gradient) != value.shape:
+            faults.append(f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}")
+        elif value.size:
+            blocks.append(_compare_block(name, value, gradient, output, dy, floor, rng))
+    return Report(subject, tuple(blocks), tuple(faults))
+
+
+def _compare_block(
+    name: str, value: Array, gradient: Array, output: Callable[[], Array], dy: Array, floor: float, rng: Any
+) -> Block:
+    v, g = value.reshape(-1), gradient.reshape(-1)
+
+    def compare(entries: Array) -> Comparison:
+        n = len(entries)
+        u = rng.choice([-1.0, 1.0], n) / n**0.5 if n > 1 else np.ones(1)
+        analytic, rms = float(g[entries] @ u), float(np.linalg.norm(g[entries] * u))
+        results = []
+        for epsilon in EPSILONS:
+            numeric = _slope(v, entries, u, epsilon, output, dy)
+            difference = abs(numeric - analytic)
+            error = difference / max(abs(numeric), rms, floor) if difference else 0.0
+            results.append((error if np.isfinite(error) else np.inf, numeric))
+            if error < TOLERANCE / 10:
+                break
+        error, numeric = min(results)
+        index = tuple(int(i) for i in np.unravel_index(entries[0], value.shape)) if n == 1 else None
+        return Comparison(name, index, analytic, numeric, error)
+
+    everything = np.arange(len(v))
+    along = [compare(everything) for _ in range(DIRECTIONS if len(v) > 1 else 0)]
+    if len(v) <= EVERY_ENTRY:
+        single = [compare(everything[i : i + 1]) for i in everything]
+    else:
+        single = _wrong_entries(compare, everything) if any(c.error > TOLERANCE for c in along) else []
+    ranked = sorted(single + along, key=lambda c: -c.error)
+    wrong = [c for c in ranked if c.error > TOLERANCE]
+    # An entry says more than a direction: directions are named only where no entry could be found.
+    return Block(
+        name, value.shape, len(single), len(along), ranked[0], tuple([c for c in wrong if c.index is not None] or wrong)
+    )
+
+
+def _slope(v: Array, entries: Array, u: Array, epsilon: float, output: Callable[[], Array], dy: Array) -> float:
+    """[L(v + ε u) − L(v − ε u)] / 2ε, as a sum of differences of y, which is rounded less than a difference of sums."""
+    start = v[entries]
+    try:
+        v[entries] = start + epsilon * u
+        above = np.array(output())  # a copy: y may be a view of x
+        v[entries] = start - epsilon * u
+        return float((dy * (above - output())).sum() / (2 * epsilon))
+    finally:
+        v[entries] = start
+
+
+def _wrong_entries(compare: Callable[[Array], Comparison], entries: Array) -> list[Comparison]:
+    """The first few entries that are wrong, found by halving whatever part is."""
+    found: list[Comparison] = []
+    parts = [entries]
+    while parts and len(found) < SHOWN:
+        part = parts.pop()
+        comparison = compare(part)
+        if comparison.error <= TOLERANCE:
+            continue
+        if len(part) == 1:
+            found.append(comparison)
+        else:
+            parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+    return found
+
+
+# ---- The protocol
+
+
+class _Watch:
+    """Arrays that nobody may write to, with copies to compare them with, bit for bit."""
+
+    def __init__(self) -> None:
+        self.watched: list[tuple[str, Array, Array]] = []
+
+    def add(self, name: str, value: Any) -> None:
+        if isinstance(value, np.ndarray):
+            self.watched.append((name, value, value.copy()))
+        elif isinstance(value, list | tuple | dict):
+            for part in value.values() if isinstance(value, dict) else value:
+                self.add(name, part)
+
+    def changed(self) -> Iterator[str]:
+        """The names of arrays that were written to. They are put back, so that each fault is reported only once."""
+        for name, array, original in self.watched:
+            if not _identical(array, original):
+                array[...] = original
+                yield name
+
+
+def _identical(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.shape == b.shape and a.tobytes() == b.tobytes()  # bit for bit: −0 is not 0, NaN is NaN
+    return a is None and b is None
+
+
+def _check_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
+    rng = random_generator(np, seed, "input and parameters")
+    network = Network([layer], dtype=np.float64, seed=seed)
+    network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
+    if isinstance(x, tuple):
+        x = rng.choice([-1.0, 1.0], x) * rng.uniform(0.1, 1.1, x)
+    else:
+        x = np.array(x, np.float64, order="C")
+    subject = f"{layer!r} on an input of shape {x.shape}"
+    report = _check_mode(subject, layer, x, True, seed)
+    y, y_test = (layer.forward(x.copy(), train, _masks(seed))[0] for train in (True, False))
+    if _identical(y, y_test):
+        return report
+    also = _check_mode(subject, layer, x, False, seed)
+    return Report(subject, report.blocks + also.blocks, report.faults + also.faults)
+
+
+def _masks(seed: int) -> Any:
+    return random_generator(np, seed, "masks")
+
+
+def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) -> Report:
+    faults: list[str] = []
+    params = layer.params
+    rng = random_generator(np, seed, "upstream gradient")
+    watch = _Watch()
+
+    def forward(x: Array, seed: int = seed, caller: str = "forward") -> tuple[Array, Any]:
+        y, cache = layer.forward(x, train, _masks(seed))
+        faults.extend(f"{caller} writes to {name}" for name in watch.changed())
+        return y, cache
+
+    def backward(dy: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
+        arrays = {name: np.full_like(value, np.nan) for name, value in params.items()}
+        grads = dict(arrays)
+        dx = layer.backward(dy, cache, grads, need_dx)
+        faults.extend(f"backward writes to {name}" for name in watch.changed())
+        for name in arrays:
+            if grads[name] is not arrays[name]:
+                faults.append(f'backward rebinds grads["{name}"]: write into the array, grads["{name}"][...] = …')
+        return dx, grads
+
+    watch.add("x", x)
+    for name, value in params.items():
+        watch.add(name, value)
+    y, cache = forward(x)
+    if y.dtype != x.dtype:
+        faults.append(f"forward turns {x.dtype} into {y.dtype}")
+    if not _identical(y, forward(x)[0]):
+        faults.append("forward returns another y for the same x, train and rng: keep no state, draw from rng alone")
+
+    dy = rng.standard_normal(y.shape)
+    watch.add("dy", dy)
+    watch.add("cache", cache)
+    watch.add("y", y)
+    dx, grads = backward(dy)
+    watch.add("the dx that it returned before", dx)
+    for name, gradient in grads.items():
+        if np.isnan(gradient).any():
+            first = ", ".join(map(str, np.argwhere(np.isnan(gradient))[0]))
+            faults.append(
+                f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite grads whole, it held NaN"
+            )
+    if dx is None or dx.shape != x.shape or dx.dtype != x.dtype:
+        found = "None" if dx is None else f"{dx.dtype} of shape {dx.shape}"
+        faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}")
+    # A second forward pass, of other numbers and masks, must not change what belongs to the first.
+    forward(x[::-1].copy(), seed + 1, "a second forward")
+    dx_later, grads_later = backward(dy)
+    if not _identical(dx, dx_later) or not all(_identical(grads[name], grads_later[name]) for name in params):
+        faults.append("backward returns something else after a second forward: take what it needs from its cache alone")
+    if not _identical(dx_later, layer.backward(dy, cache)):
+        faults.append("backward without grads returns another dx than with it")
+    faults.extend(f"backward without grads writes to {name}" for name in watch.changed())
+    nothing, grads_alone = backward(dy, need_dx=False)
+    if nothing is not None:
+        faults.append("backward with need_dx=False returns something: return None, and spare the product")
+    if not all(_identical(grads_later[name], grads_alone[name]) for name in params):
+        faults.append("backward with need_dx=False finds other gradients than with need_dx=True")
+    backward(rng.standard_normal(y.shape))
+    faults += _check_float32(layer, x, train, seed)
+
+    blocks = [(name, params[name], grads[name]) for name in params]
+    if isinstance(dx, np.ndarray):
+        blocks.insert(0, ("x", x, dx))
+    mode = "" if train else " (train=False)"
+    report = _compare(
+        subject,
+        lambda: layer.forward(x.copy(), train, _masks(seed))[0],
+        dy,
+        [(name + mode, value, gradient) for name, value, gradient in blocks],
+        seed,
+    )
+    return Report(subject, report.blocks, tuple(fault + mode for fault in dict.fromkeys(faults)) + report.faults)
+
+
+def _check_float32(layer: Layer, x: Array, train: bool, seed: int) -> list[str]:
+    """float32 in, float32 out: on a copy of the layer with float32 parameters."""
+    twin = copy.copy(layer)
+    twin.params = {name: value.astype(np.float32) for name, value in layer.params.items()}
+    y, cache = twin.forward(x.astype(np.float32), train, _masks(seed))
+    if y.dtype != np.float32:
+        return [f"forward turns float32 into {y.dtype}"]
+    dx = twin.backward(np.ones_like(y), cache, {name: np.empty_like(value) for name, value in twin.params.items()})
+    return [f"backward turns float32 into {dx.dtype}"] if dx is not None and dx.dtype != np.float32 else []
+
+
+def _merge(subject: str, reports: Iterable[Report]) -> Report:
+    reports = list(reports)
+    blocks = tuple(block for report in reports for block in report.blocks)
+    return Report(subject, blocks, tuple(f"{report.subject}: {fault}" for report in reports for fault in report.faults))
+
+
+# ---- tinygan's own derivatives: python -m tinygan gradcheck
+
+LAYERS: dict[str, list[tuple[Callable[[], Layer], tuple[int, ...]]]] = {
+    # of each a tiny one, for every entry, and one with blocks of thousands
+    "Linear": [(lambda: Linear(3, 4), (5, 3)), (lambda: Linear(90, 60), (20, 90))],
+    "ReLU": [(lambda: ReLU(), (5, 3)), (lambda: ReLU(), (20, 90))],
+    "Sigmoid": [(lambda: Sigmoid(), (5, 3)), (lambda: Sigmoid(), (20, 90))],
+    "Maxout": [(lambda: Maxout(3, 2, 4), (5, 3)), (lambda: Maxout(90, 20, 5), (20, 90))],
+    "Dropout": [(lambda: Dropout(0.5), (5, 3)), (lambda: Dropout(0.8), (20, 90))],
+    "Reshape": [(lambda: Reshape((2, 3)), (5, 6)), (lambda: Reshape((3, 5, 6)), (20, 90))],
+}
+
+
+def _layer_row(name: str) -> Report:
+    return _merge(name, (_check_layer(make(), shape) for make, shape in LAYERS[name]))
+
+
+LOGITS = (-100.0, -30.0, -1.5, 0.0, 0.5, 30.0, 100.0)
+
+
+def _loss_row(subject: str, names: tuple[str, ...], loss: Callable[..., tuple[Any, ...]]) -> Report:
+    """loss(*logits) -> cost, *gradients: on a minibatch, and on each combination of LOGITS alone, down to 10⁻⁴⁴."""
+    rng = random_generator(np, 0, "logits")
+    batches = [[rng.normal(0, 3, (6, 1)) for _ in names]]
+    batches += [[np.full((1, 1), a) for a in logits] for logits in itertools.product(LOGITS, repeat=len(names))]
+    reports = []
+    for logits in batches:
+        at = f" at {', '.join(f'{a.item():g}' for a in logits)}" if len(logits[0]) == 1 else ""
+        values = {name + at: a for name, a in zip(names, logits, strict=True)}
+        gradients = dict(zip(values, loss(*logits)[1:], strict=True))
+        cost = functools.partial(lambda logits: loss(*logits)[0], logits)
+        reports.append(_check_cost(subject, cost, values, gradients))
+    return _merge(subject, reports)
+
+
+def _value_and_gradient(a_real: Array, a_fake: Array) -> tuple[Any, Array, Array]:
+    _, da_real, da_fake = discriminator_loss(a_real, a_fake)
+    return value_function(a_real, a_fake), -2 * da_real, -2 * da_fake  # V = −2 J(D)
+
+
+class _RecordedDropout(Dropout):
+    """Dropout that remembers its masks, so that a cost can be computed again with those that a step drew."""
+
+    def __init__(self, keep: float) -> None:
+        super().__init__(keep)
+        self.masks: list[Array] = []
+
+    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
+        y, mask = super().forward(x, train, rng)
+        if mask is not None:
+            self.masks.append(mask)
+        return y, mask
+
+
+def _step_row(subject: str, player: str, variant: str) -> Report:
+    """One iteration of gan.GAN on tiny networks; its gradient is read off θ: with η = 1 and μ = 0, ∇ = θ_old − θ_new.
+
+    It is compared with the cost as the paper states it, in log D and log(1 − D), at the θ where it is to be taken.
+    """
+    return _merge(subject, (_check_step(f"{cost} cost", player, variant, cost) for cost in GENERATOR_COSTS))
+
+
+def _check_step(subject: str, player: str, variant: str, generator_cost: str) -> Report:
+    m, rng = 6, random_generator(np, 0, "steps")
+    weight = Uniform(0.8)
+    G_layers = [Linear(3, 7, weight=weight), ReLU(), Linear(7, 6, weight=weight), Sigmoid()]
+    D_layers = [_RecordedDropout(0.8), Maxout(6, 5, 2, weight=weight), _RecordedDropout(0.5)]
+    D_layers += [Maxout(5, 4, 3, weight=weight), _RecordedDropout(0.5), Linear(4, 1, weight=weight)]
+    G, D = Network(G_layers, seed=1, dtype=np.float64), Network(D_layers, seed=2, dtype=np.float64)
+    for network in (G, D):
+        network.theta += rng.uniform(-0.2, 0.2, network.theta.shape)  # no bias is 0
+    x, z_D, z_G = rng.random((m, 6)), rng.standard_normal((m, 3)), rng.standard_normal((m, 3))
+    theta_G, theta_D = G.theta.copy(), D.theta.copy()
+
+    optimizers = MomentumSGD(G.theta, 1.0), MomentumSGD(D.theta, 1.0)
+    gan = GAN(G, D, *optimizers, variant=variant, generator_cost=generator_cost)
+    gan.iteration(iter([z_D, z_G]).__next__, iter([x]), rng)
+    G_gradient, D_gradient = theta_G - G.theta, theta_D - D.theta
+
+    # D's masks, in the order in which they were drawn: m rows of data, m of samples, m of a G step of its own
+    rows = {"data": slice(0, m), "samples": slice(m, 2 * m), "own step": slice(2 * m, 3 * m)}
+    G.theta = theta_G
+    if player == "D" or variant == "simultaneous":
+        D.theta = theta_D
+
+    def probability(x: Array, part: str) -> Array:
+        """D(x) = σ(a), with the masks of that part"""
+        for layer in D.layers:
+            if isinstance(layer, _RecordedDropout):
+                x = x * np.concatenate(layer.masks)[rows[part]]
+            else:
+                x = layer.forward(x)[0]
+        return 1 / (1 + np.exp(-x))
+
+    def D_cost() -> float:
+        V = np.log(probability(x, "data")).mean() + np.log(1 - probability(G(z_D), "samples")).mean()
+        return -V if variant == "printed" else -V / 2
+
+    def G_cost() -> float:
+        p = probability(G(z_D), "samples") if variant == "simultaneous" else probability(G(z_G), "own step")
+        costs = {"minimax": np.log(1 - p), "non_saturating": -np.log(p), "maximum_likelihood": -p / (1 - p)}
+        return costs[generator_cost].mean()
+
+    if player == "D":
+        return _check_cost(subject, D_cost, D.parameters(), D.views(D_gradient))
+    return _check_cost(subject, G_cost, G.parameters(), G.views(G_gradient))
+
+
+ROWS: dict[str, Callable[[], Report]] = {
+    **{name: functools.partial(_layer_row, name) for name in LAYERS},
+    "value function V": lambda: _loss_row("value function V", ("a_real", "a_fake"), _value_and_gradient),
+    "discriminator cost": lambda: _loss_row("discriminator cost", ("a_real", "a_fake"), discriminator_loss),
+}
+"""Every row of the table by its name: calling it checks it."""
+for _kind in GENERATOR_COSTS:
+    _name, _loss = f"generator cost, {_kind}", functools.partial(generator_loss, kind=_kind)
+    ROWS[_name] = functools.partial(_loss_row, _name, ("a_fake",), _loss)
+for _variant in VARIANTS:
+    for _player in "DG":
+        _name = f"{_player} step, {_variant}"
+        ROWS[_name] = functools.partial(_step_row, _name, _player, _variant)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `command` reads: nothing."""
+    parser.description = (
+        "Compare every derivative in tinygan with central differences in float64: each layer, each cost (up to logits "
+        "of 100), and the gradients that whole training steps hand to the optimiser. Exit code 1 if a relative error "
+        f"exceeds {TOLERANCE:g} or a layer breaks its protocol. How the error is defined: help(tinygan.gradcheck)."
+    )
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the table, each row when it is done."""
+    start, width = time.perf_counter(), max(map(len, ROWS))
+    print(f"{'derivative of':{width}}  entries  directions  worst relative error")
+    reports = []
+    for name, check in ROWS.items():
+        report = check()
+        reports.append(report)
+        entries, directions = (sum(getattr(b, part) for b in report.blocks) for part in ("entries", "directions"))
+        failed = "" if report.passed else "  WRONG"
+        print(f"{name:{width}}  {entries:7}  {directions:10}  {report.error:20.1e}{failed}", flush=True)
+    wrong = [report for report in reports if not report.passed]
+    for report in wrong:
+        print(f"\n{report}")
+    seconds = time.perf_counter() - start
+    if wrong:
+        print(f"\n{len(wrong)} of {len(reports)} are WRONG: {', '.join(r.subject for r in wrong)} ({seconds:.1f} s)")
+        return 1
+    print(
+        f"\nAll {len(reports)} derivatives are right: the worst relative error is {max(r.error for r in reports):.1e}, "
+        f"up to {TOLERANCE:g} passes (float64, central differences, {seconds:.1f} s)"
+    )
+    return 0
