@@ -12,7 +12,8 @@
         ...
 
 "strict-cupy" is the stand-in of strict_cupy.py, which explains what it refuses. On NumPy and on the real CuPy nothing
-is counted, so `assert transfers.to_host == 1` belongs in a test that takes `strict_xp`, the stand-in alone.
+is counted, so `assert transfers.to_host == 1` belongs in a test that takes `strict_xp`, the stand-in alone. There,
+`with strict_cupy.no_gpu():` is a machine that has CuPy and no driver.
 """
 
 import functools
