@@ -3,7 +3,17 @@
 import numpy as np
 from strict_cupy import host
 
-from tinygan import Dropout, Linear, Maxout, Network, ReLU, Sigmoid, Uniform
+from tinygan import Dropout, Linear, Maxout, Network, ReLU, Reshape, Sigmoid, Uniform
+
+LAYERS = {
+    "Linear": lambda: Linear(4, 3, bias=0.1),
+    "Maxout": lambda: Maxout(4, 3, 2, weight=Uniform(0.5), bias=0.1),
+    "ReLU": ReLU,
+    "Sigmoid": Sigmoid,
+    "Dropout": lambda: Dropout(0.5),
+    "Reshape": lambda: Reshape((2, 2)),
+}
+"""One layer of each kind, new at each call, for inputs of shape (m, 4)."""
 
 
 def arrays(thing):

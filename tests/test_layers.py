@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import SameDraws, arrays, bits
+from helpers import LAYERS, SameDraws, arrays, bits
 from strict_cupy import host
 
 from tinygan import (
@@ -22,15 +22,6 @@ from tinygan import (
     random_generator,
 )
 from tinygan.backend import random_uint16
-
-LAYERS = {
-    "Linear": lambda: Linear(4, 3, bias=0.1),
-    "Maxout": lambda: Maxout(4, 3, 2, bias=0.1),
-    "ReLU": ReLU,
-    "Sigmoid": Sigmoid,
-    "Dropout": lambda: Dropout(0.5),
-    "Reshape": lambda: Reshape((2, 2)),
-}
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -54,7 +54,7 @@ def test_without_momentum_it_is_gradient_descent(xp):
     assert host(theta).tolist() == [-2, -8]
 
 
-@pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
+@pytest.mark.parametrize("n", [1, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK, 5 * CHUNK + 7])
 def test_the_chunks_cover_theta_once(xp, n):
     rng = np.random.default_rng(0)
     theta, grad = rng.standard_normal((2, n))

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import SameDraws, discriminator, generator
+from helpers import LAYERS, SameDraws, discriminator, generator
 
 from tinygan import (
     GAN,
@@ -21,7 +21,6 @@ from tinygan import (
     ReLU,
     Reshape,
     Sigmoid,
-    Uniform,
     discriminator_loss,
     generator_loss,
     value_function,
@@ -29,6 +28,8 @@ from tinygan import (
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
+
+torch.set_num_threads(1)  # for matrices this small, waiting for a second thread is most of the work
 
 M = 5
 
@@ -87,16 +88,6 @@ def torch_discriminator_cost(a_real, a_fake):
 # ---------------------------------------------------------------------------------------------------------------------
 # Layers and losses
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-LAYERS = {
-    "Linear": lambda: Linear(4, 3, bias=0.2),
-    "Maxout": lambda: Maxout(4, 3, 5, weight=Uniform(0.5)),
-    "ReLU": ReLU,
-    "Sigmoid": Sigmoid,
-    "Dropout": lambda: Dropout(0.5),
-    "Reshape": lambda: Reshape((2, 2)),
-}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -180,15 +171,35 @@ class Recorder:
         self.velocities = gan.G_optimizer.velocity, gan.D_optimizer.velocity
 
 
-def torch_sgd_step(optimizer, eta, mu, gradient):
-    """torch.optim.SGD has buf ← μ buf + ∇; θ ← θ − η buf: where η changes, that is another method than the paper's.
+class TorchMomentum:
+    """PyTorch's form of momentum, buf ← μ buf + ∇; θ ← θ − η buf: another method than the paper's where η changes.
 
-    With its own rate at 1, fed with η∇:  buf ← μ buf + η∇; θ ← θ − buf, so v = −buf obeys v ← μv − η∇; θ ← θ + v.
+    With its own rate at 1 and fed with η∇ it is the paper's: v = −buf obeys v ← μv − η∇; θ ← θ + v.
     """
-    (group,) = optimizer.param_groups
-    group["momentum"] = mu
-    group["params"][0].grad = eta * gradient
-    optimizer.step()
+
+    def __init__(self, theta):
+        self.theta, self.buf = theta, torch.zeros_like(theta)
+
+    def step(self, eta, mu, gradient):
+        with torch.no_grad():
+            self.buf.mul_(mu).add_(eta * gradient)
+            self.theta -= self.buf
+
+
+@pytest.mark.slow  # torch.optim takes seconds to import
+def test_momentum_is_torch_optim_sgd():
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(7)
+    theta, torch_theta = start.copy(), tensor(start)
+    ours, torchs = MomentumSGD(theta, 1.0), torch.optim.SGD([torch_theta], lr=1.0, momentum=0.5)
+    for eta, mu in zip(ETAS, MUS, strict=True):
+        gradient = rng.standard_normal(7)
+        ours.learning_rate, ours.momentum = eta, mu
+        torchs.param_groups[0]["momentum"] = mu
+        torch_theta.grad = eta * torch.tensor(gradient)
+        ours.step(gradient)
+        torchs.step()
+        close(theta, torch_theta)
 
 
 @pytest.mark.parametrize("cost", GENERATOR_COSTS)
@@ -196,7 +207,7 @@ def torch_sgd_step(optimizer, eta, mu, gradient):
 def test_three_iterations_of_algorithm_1(variant, cost):
     ours = Recorder(variant, cost)
     theta_g, theta_d = (tensor(theta) for theta in ours.start)
-    sgd_g, sgd_d = (torch.optim.SGD([theta], lr=1.0, momentum=0.5) for theta in (theta_g, theta_d))
+    sgd_g, sgd_d = TorchMomentum(theta_g), TorchMomentum(theta_d)
     z, x, masks = (map(torch.tensor, ours.z), map(torch.tensor, ours.x), iter(ours.masks))
 
     def G(z):
@@ -212,14 +223,14 @@ def test_three_iterations_of_algorithm_1(variant, cost):
         J_D = torch_discriminator_cost(a[:M], a[M:]) * (2 if variant == "printed" else 1)
         (D_gradient,) = torch.autograd.grad(J_D, theta_d, retain_graph=True)
         if variant != "simultaneous":
-            torch_sgd_step(sgd_d, eta, mu, D_gradient)
+            sgd_d.step(eta, mu, D_gradient)
             J_G = TORCH_COST[cost](D(G(next(z))))
         else:
             J_G = TORCH_COST[cost](a[M:])
         (G_gradient,) = torch.autograd.grad(J_G, theta_g)
         if variant == "simultaneous":
-            torch_sgd_step(sgd_d, eta, mu, D_gradient)
-        torch_sgd_step(sgd_g, eta, mu, G_gradient)
+            sgd_d.step(eta, mu, D_gradient)
+        sgd_g.step(eta, mu, G_gradient)
         close(D_cost, J_D)
         close(G_cost, J_G)
 
@@ -227,5 +238,4 @@ def test_three_iterations_of_algorithm_1(variant, cost):
     for ours_end, torchs in zip([ours.G.theta, ours.D.theta], [theta_g, theta_d], strict=True):
         close(ours_end, torchs)
     for velocity, sgd in zip(ours.velocities, [sgd_g, sgd_d], strict=True):
-        (state,) = sgd.state.values()
-        close(velocity, -state["momentum_buffer"])
+        close(velocity, -sgd.buf)

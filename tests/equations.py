@@ -1,0 +1,245 @@
+"""Every equation printed in a docstring, executed: pairs of what the code computes and of what the equation says.
+
+    @printed(where, text, …)      the object whose docstring prints these texts (spaces do not count)
+    def name():
+        yield code, equation
+
+test_fifteen_faults.py compares each pair, and each text with the docstring.
+"""
+
+import math
+
+import numpy as np
+from helpers import SameDraws
+
+from tinygan import (
+    Dropout,
+    Linear,
+    Maxout,
+    MomentumSGD,
+    Network,
+    ReLU,
+    Reshape,
+    Sigmoid,
+    Sparse,
+    Uniform,
+    bias_from_marginals,
+    discriminator_loss,
+    generator_loss,
+    learning_rate_schedule,
+    max_column_norm,
+    momentum_schedule,
+    softplus,
+    value_function,
+)
+from tinygan.parzen import ParzenWindow
+
+EQUATIONS = []
+
+
+def printed(where, *texts):
+    def register(values):
+        EQUATIONS.append((where, texts, values))
+        return values
+
+    return register
+
+
+m, n_in, p, n_out = 5, 4, 3, 2
+rng = np.random.default_rng(0)
+x, dy = rng.standard_normal((m, n_in)), rng.standard_normal((m, n_out))
+W, b = rng.standard_normal((n_in, n_out)), rng.standard_normal(n_out)
+
+
+def run(layer, dy, **params):
+    """y, ∂L/∂x, and ∂L/∂ each parameter."""
+    net = Network([layer], dtype=np.float64)
+    for key, value in params.items():
+        layer.params[key][...] = value
+    y, cache = net.forward(x, True, SameDraws(np))
+    grad = np.empty_like(net.theta)
+    return y, net.backward(dy, cache, grad), *net.views(grad).values()
+
+
+# ---- Layers
+
+
+@printed(Linear, "y = x W + b", "∂L/∂W = xᵀ dy", "∂L/∂b = Σᵢ dyᵢ", "∂L/∂x = dy Wᵀ")
+def linear():
+    y, dx, dW, db = run(Linear(n_in, n_out), dy, W=W, b=b)
+    yield y, x @ W + b
+    yield dW, x.T @ dy
+    yield db, sum(dy)
+    yield dx, dy @ W.T
+
+
+@printed(Maxout, "yⱼ = maxᵢ zᵢⱼ, z = x W + b", "Σᵢ dzᵢⱼ = dyⱼ", "∂L/∂W = xᵀ dz", "∂L/∂b = Σ dz", "∂L/∂x = dz Wᵀ")
+def maxout():
+    W, b = rng.standard_normal((n_in, p * n_out)), rng.standard_normal(p * n_out)
+    y, dx, dW, db = run(Maxout(n_in, n_out, p), dy, W=W, b=b)
+    z = (x @ W + b).reshape(m, p, n_out)  # column i·n_out + j is piece i of unit j
+    dz = dy[:, None] * (z == z.max(axis=1, keepdims=True))
+    yield y, z.max(axis=1)
+    yield dz.sum(axis=1), dy
+    dz = dz.reshape(m, p * n_out)
+    yield dW, x.T @ dz
+    yield db, sum(dz)
+    yield dx, dz @ W.T
+
+
+@printed(ReLU, "y = max(x, 0)", "∂L/∂x = dy · [x > 0]")
+def relu():
+    dy = rng.standard_normal(x.shape)
+    y, dx = run(ReLU(), dy)
+    yield y, np.maximum(x, 0)
+    yield dx, dy * (x > 0)
+
+
+@printed(Sigmoid, "y = σ(x) = 1 / (1 + e⁻ˣ)", "y = e^min(x, 0) / (1 + e)", "σ′(x) = σ(x) σ(−x) = e/(1 + e)²")
+def sigmoid():
+    dy, e = rng.standard_normal(x.shape), np.exp(-abs(x))
+    y, dx = run(Sigmoid(), dy)
+    yield y, 1 / (1 + np.exp(-x))
+    yield y, np.exp(np.minimum(x, 0)) / (1 + e)
+    yield dx, dy * y * Network([Sigmoid()], dtype=np.float64)(-x)
+    yield dx, dy * e / (1 + e) ** 2
+
+
+@printed(Dropout, "y = x · mask, mask = 1/keep with probability keep, else 0", "∂L/∂x = dy · mask")
+def dropout():
+    dy, keep = rng.standard_normal(x.shape), 0.25
+    y, dx = run(Dropout(keep), dy)
+    mask = np.where(y == 0, 0, 1 / keep)
+    yield y, x * mask
+    yield dx, dy * mask
+
+
+@printed(Reshape, "y = x, with other axes behind the minibatch", "∂L/∂x = dy in the shape of x")
+def reshape():
+    dy = rng.standard_normal((m, 2, 2))
+    y, dx = run(Reshape((2, 2)), dy)
+    yield y, x.reshape(m, 2, 2)
+    yield dx, dy.reshape(x.shape)
+
+
+@printed(Network, "y = f_L(… f₂(f₁(x)))")
+def network():
+    f1, f2 = (Network([layer], dtype=np.float64) for layer in (Linear(n_in, 3), Linear(3, n_out)))
+    chain = Network([Linear(n_in, 3), Linear(3, n_out)], dtype=np.float64)
+    chain.theta = np.concatenate([f1.theta, f2.theta])
+    yield chain(x), f2(f1(x))
+
+
+# ---- How parameters start
+
+
+@printed(Uniform, "w ~ U(−r, r)")
+def uniform():
+    w, r = np.empty((100, 100)), 0.05
+    Uniform(r)(rng, w)
+    u = np.sort(w.ravel()) / (2 * r) + 0.5  # uniform in [0, 1): the largest distance of its distribution function
+    yield 100 * abs(u - np.arange(w.size) / w.size).max() < 1.95, True  # Kolmogorov and Smirnov, 1 in 1000
+
+
+@printed(Sparse, "n distinct inputs with w ~ N(0, 1); every other weight is 0")
+def sparse():
+    w, n = np.empty((100, 100)), 9
+    Sparse(n)(rng, w)
+    yield (w != 0).sum(axis=0), n
+    yield 30 * abs((w[w != 0] ** 2).mean() - 1) < 3.3 * 2**0.5, True  # the mean square of 900 of them, 1 in 1000
+
+
+# ---- Costs on the logit: D(x) = σ(a_real), D(G(z)) = σ(a_fake)
+
+a_real, a_fake = rng.standard_normal((2, m, 1))
+D_x, D_G_z = 1 / (1 + np.exp(-a_real)), 1 / (1 + np.exp(-a_fake))
+
+
+@printed(softplus, "log(1 + eᵃ)")
+def softplus_():
+    yield softplus(a_real), np.log(1 + np.exp(a_real))
+
+
+@printed(value_function, "V(D, G) = E_x[log D(x)] + E_z[log(1 − D(G(z)))] (Eq. 1)", "−log 4 where D = ½ everywhere")
+def equation_1():
+    yield value_function(a_real, a_fake), np.log(D_x).mean() + np.log(1 - D_G_z).mean()
+    yield value_function(0 * a_real, 0 * a_fake), -math.log(4)
+
+
+@printed(discriminator_loss, "J(D) = −½ V(D, G)", "∂J/∂a_real = −½ (1 − D(x))/m", "∂J/∂a_fake = ½ D(G(z))/m")
+def discriminator_cost():
+    J, da_real, da_fake = discriminator_loss(a_real, a_fake)
+    yield J, -0.5 * (np.log(D_x).mean() + np.log(1 - D_G_z).mean())
+    yield da_real, -0.5 * (1 - D_x) / m
+    yield da_fake, 0.5 * D_G_z / m
+
+
+@printed(
+    generator_loss,
+    '"minimax" J = mean log(1 − D) ∂J/∂a = −D/m',
+    '"non_saturating" J = −mean log D ∂J/∂a = −(1 − D)/m',
+    '"maximum_likelihood" J = −mean eᵃ ∂J/∂a = −eᵃ/m',
+)
+def generator_costs():
+    D, e_a = D_G_z, np.exp(a_fake)
+    for kind, J, da in [
+        ("minimax", np.log(1 - D).mean(), -D / m),
+        ("non_saturating", -np.log(D).mean(), -(1 - D) / m),
+        ("maximum_likelihood", -e_a.mean(), -e_a / m),
+    ]:
+        yield generator_loss(a_fake, kind)[0], J
+        yield generator_loss(a_fake, kind)[1], da
+
+
+# ---- Optimisation
+
+
+@printed(MomentumSGD, "v ← μ v − η ∇; θ ← θ + v")
+def momentum():
+    theta, eta, mu = x[0].copy(), 0.1, 0.9
+    optimizer = MomentumSGD(theta, eta, mu)
+    expected, v = theta.copy(), np.zeros_like(theta)
+    for gradient in x:
+        optimizer.step(gradient)
+        v = mu * v - eta * gradient
+        expected = expected + v
+        yield optimizer.velocity, v
+        yield theta, expected
+
+
+@printed(learning_rate_schedule, "η(t) = max(10⁻⁶, η₀ / 1.000004^(t − 1))")
+def learning_rate():
+    for t in (1, 2, 1000, 10**6, 10**7):
+        yield learning_rate_schedule(t, 0.1), max(1e-6, 0.1 / 1.000004 ** (t - 1))
+
+
+@printed(momentum_schedule, "μ(e) = ½ + 0.2 · clip((e − 1)/249, 0, 1)")
+def momentum_of_epoch():
+    for e in (1, 2, 100, 250, 300):
+        yield momentum_schedule(e), 0.5 + 0.2 * np.clip((e - 1) / 249, 0, 1)
+
+
+@printed(max_column_norm, "W ← W · min(n, c)/(10⁻⁷ + n), n = ‖column‖₂")
+def column_norm():
+    limited, n, c = x.copy(), np.linalg.norm(x, axis=0), 2.0
+    max_column_norm(limited, c)
+    yield limited, x * np.minimum(n, c) / (1e-7 + n)
+
+
+@printed(bias_from_marginals, "b = log(p / (1 − p))", "clipped to [10⁻⁷, 1 − 10⁻⁷]", "always 0 starts at −16.118")
+def marginals():
+    p = np.clip([0.25, 1.0, 0.0], 1e-7, 1 - 1e-7)
+    start = bias_from_marginals(np.array([[0.5, 1.0, 0.0], [0.0, 1.0, 0.0]]))
+    yield start, np.log(p / (1 - p))
+    yield round(start[2], 3), -16.118
+
+
+# ---- Evaluation
+
+
+@printed(ParzenWindow, "log p(x) = log (1/n) Σⱼ exp(−‖x − sⱼ‖² / 2σ²) − d log(σ √(2π))")
+def parzen_window():
+    s, sigma, n, d = rng.standard_normal((3, n_in)), 0.7, 3, n_in
+    kernels = np.exp(-((x[:, None] - s) ** 2).sum(axis=2) / (2 * sigma**2))
+    log_p = np.log(kernels.sum(axis=1) / n) - d * np.log(sigma * np.sqrt(2 * np.pi))
+    yield ParzenWindow(sigma).fit(s).score_samples(x), log_p
