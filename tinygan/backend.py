@@ -4,6 +4,7 @@ Everything else in tinygan uses operators and methods, which follow the array by
 `get_array_module(x)` where it needs a function. The device is named once, by the caller: `xp = get_backend("auto")`.
 """
 
+import os
 import sys
 import zlib
 from typing import Any, TypeAlias
@@ -18,8 +19,8 @@ Array: TypeAlias = Any
 BACKENDS = ("auto", "numpy", "cupy")
 
 INSTALL_CUPY = (
-    "install CuPy for your CUDA version: python -m pip install 'tinygan[cuda13]' (or 'tinygan[cuda12]'); "
-    "or use the CPU: --backend numpy"
+    'install CuPy for your CUDA version: python -m pip install "cupy-cuda13x[ctk]" (CUDA 12: "cupy-cuda12x[ctk]"; '
+    "python -m tinygan doctor says which); or use the CPU: --backend numpy"
 )
 
 
@@ -81,6 +82,14 @@ def to_device(x: Any, xp: Any) -> Array:
     return xp.asarray(x)
 
 
+def cpu_threads() -> int:
+    """How many threads to compute with on the CPU: this process's cores, or fewer where OMP_NUM_THREADS or
+    OPENBLAS_NUM_THREADS says so, as for the matrix products."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
+    return min([cores] + [int(limit) for limit in limits if limit.isdigit() and int(limit) > 0])
+
+
 def random_generator(xp: Any, seed: int, purpose: str = "", epoch: int = 0) -> Any:
     """A random generator of module xp, determined by (seed, purpose, epoch) and by nothing else.
 
@@ -94,10 +103,9 @@ def random_generator(xp: Any, seed: int, purpose: str = "", epoch: int = 0) -> A
 
 
 def random_uint16(rng: Any, shape: tuple[int, ...]) -> Array:
-    """Uniform random integers of 16 bits, the cheapest randomness a dropout mask can have.
+    """Uniform random integers of 16 bits: four are cut from each 64-bit draw, since drawing is what a mask costs.
 
-    On the CPU four are cut from each 64-bit draw. CuPy draws each by itself: before 14.2 its integers() fills the array
-    with garbage, and raises nothing, where the range exceeds 31 bits.
+    CuPy draws each by itself: before 14.2 its integers() returns garbage, without an error, for ranges beyond 31 bits.
     """
     if not isinstance(rng, np.random.Generator):
         return rng.integers(0, 2**16, size=shape, dtype=np.uint16)
