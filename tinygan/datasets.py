@@ -95,7 +95,7 @@ class _Gunzip:
 
 
 def _fill(source: Any, view: memoryview, crc: int = 0) -> tuple[int, int]:
-    """Reads until the view is full or the source ends: how many bytes that were, and the CRC-32 carried on over them."""
+    """Reads until the view is full or the source ends: how many bytes that were, and the CRC-32 carried on over it."""
     filled = 0
     while filled < len(view):
         count = source.readinto(view[filled : filled + 4 * CHUNK])
@@ -332,7 +332,7 @@ def _fetch(url: str, patience: float) -> bytes:
 
     def connect() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=patience) as reply:
+            with urllib.request.urlopen(url, timeout=patience + 1) as reply:  # ends the thread, if late
                 parts.put(int(reply.headers["Content-Length"] or 0))
                 part = None
                 while part != b"" and not abandoned.is_set():
