@@ -105,7 +105,7 @@ class GAN:
         return D_cost
 
     def generator_step(self, z: Array, rng: Any) -> Any:
-        """θ_g ← one update on ∇ J(G), through a fresh forward pass. θ_d is not touched: D's backward gets no gradient vector."""
+        """θ_g ← one update on ∇ J(G), through a fresh forward pass. θ_d stays: D's backward gets no gradient vector."""
         samples, G_cache = self.G.forward(z, train=True, rng=rng)
         a, D_cache = self.D.forward(samples, train=True, rng=rng)
         G_cost, da = generator_loss(a, self.generator_cost)

@@ -12,7 +12,7 @@ from tinygan.errors import ArgumentError
 
 
 class Uniform:
-    """w ~ U(−r, r), independently for every entry (RECIPE of the paper's code: r = 0.05 in G, 0.005 in D)."""
+    """w ~ U(−r, r), independently for every entry (the paper's MNIST run: r = 0.05 in G, 0.005 in D)."""
 
     def __init__(self, radius: float) -> None:
         if not radius >= 0:
@@ -25,7 +25,7 @@ class Uniform:
 
 
 class Sparse:
-    """For every output unit, n distinct inputs with w ~ N(0, 1); every other weight is 0 (the paper's TFD generator: n = 100)."""
+    """For every output unit, n distinct inputs have w ~ N(0, 1), the others 0 (the paper's TFD generator: n = 100)."""
 
     def __init__(self, n: int) -> None:
         if n < 1:

@@ -49,7 +49,7 @@ class MomentumSGD:
         if grad.shape != self.theta.shape or grad.dtype != self.theta.dtype:
             raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.theta.dtype}")
         if get_array_module(grad) is np and len(grad) >= 4 * CHUNK:
-            # The update is bound by memory, not arithmetic: each core walks its share of θ, v and ∇ through its own cache.
+            # Memory bounds the update, not arithmetic: each core walks its share of θ, v and ∇ through its own cache.
             share = -(-len(grad) // cpu_threads())
             shares = [slice(start, start + share) for start in range(0, len(grad), share)]
             list(_threads.map(lambda part: self._update(part, grad), shares))
@@ -70,7 +70,7 @@ class MomentumSGD:
 
 
 def learning_rate_schedule(t: int, initial: float, decay: float = 1.000004, minimum: float = 1e-6) -> float:
-    """η(t) = max(10⁻⁶, η₀ / 1.000004^(t − 1)), t = 1, 2, … the number of the player's own update (the released code)."""
+    """η(t) = max(10⁻⁶, η₀ / 1.000004^(t − 1)), t = 1, 2, … the number of the player's own update (released code)."""
     return float(max(minimum, initial * decay ** (1 - t)))
 
 
