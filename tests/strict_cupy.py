@@ -468,7 +468,8 @@ class ufunc:
         if isinstance(out, tuple):
             (out,) = out
         target = None if out is None else _array(out)
-        result = self._np(*map(_operand, args), out=target, dtype=dtype, casting=casting)
+        # order="C": CuPy's results are stored by rows whatever the operands are; NumPy's would follow them
+        result = self._np(*map(_operand, args), out=target, dtype=dtype, casting=casting, order="C")
         return _wrap(result) if out is None else out
 
     def reduce(self, array, axis=0, dtype=None, out=None, keepdims=False):
@@ -633,6 +634,8 @@ def _from_numpy(name, signature, source=np, on_device=True):
         options = {RENAMED.get(k, k): v for k, v in others if k not in NOT_IN_NUMPY}
         if out is None:
             result = function(first[1], **options)
+            if isinstance(result, np.ndarray) and result.base is None and "order" not in signature.parameters:
+                result = np.asarray(result, order="C")
             return None if result is None else _wrap(result)
         function(first[1], **options, out=_array(out))
         return out
@@ -722,7 +725,7 @@ def arange(start, stop=None, step=1, dtype=None):
 def where(condition, x=None, y=None):
     if x is None and y is None:
         return cupy.nonzero(condition)
-    return _wrap(np.where(_array(condition), _operand(x), _operand(y)))
+    return _wrap(np.asarray(np.where(_array(condition), _operand(x), _operand(y)), order="C"))
 
 
 @_function
@@ -756,7 +759,7 @@ def matmul(*args, out=None):
         raise TypeError(f"matmul takes 2 arrays and the keyword out, not {len(args)} arrays")
     a, b = map(_array, args)
     if out is None:
-        return _wrap(np.matmul(a, b))
+        return _wrap(np.matmul(a, b, order="C"))
     _check_product_out(_array(out), a, b)
     np.matmul(a, b, out=out._a)
     return out

@@ -215,6 +215,16 @@ def test_what_is_a_view_in_numpy_is_a_view(x):
     assert cupy.asarray(x) is x
 
 
+def test_new_arrays_are_stored_by_rows_whatever_the_operands_are(x):
+    for function in (cupy.exp, abs, lambda t: t * 2, lambda t: cupy.where(t > 0, t, 0), lambda t: t.clip(0, 1)):
+        assert function(x.T).flags.c_contiguous
+    assert cupy.concatenate([x.T, x.T]).flags.c_contiguous
+    assert (x.T @ cupy.ones((2, 2))).flags.c_contiguous
+    assert cupy.ones((4, 3, 2)).T.sum(axis=0).flags.c_contiguous
+    for keeps_order in (cupy.zeros_like(x.T), x.T.astype(np.float64), cupy.copy(x.T), cupy.asarray(x.T)):
+        assert keeps_order.flags.f_contiguous
+
+
 def test_flags(x):
     assert (x.flags.c_contiguous, x.flags.f_contiguous, x.flags.owndata) == (True, False, True)
     assert x.T.flags["F_CONTIGUOUS"]
