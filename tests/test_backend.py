@@ -94,7 +94,7 @@ def test_cupy_without_a_gpu_fails_with_the_reason_and_the_remedy(machine, reason
         get_backend("cupy")
     message = str(raised.value)
     assert message.startswith(reason)
-    assert "python -m pip install 'tinygan[cuda13]'" in message
+    assert 'python -m pip install "cupy-cuda13x[ctk]"' in message
     assert "--backend numpy" in message
     assert "\n" not in message
     assert isinstance(raised.value, TinyganError)
