@@ -1,6 +1,7 @@
-"""What the examples share: their common options, the folder of a run, the loop over epochs, and the reading of its end."""
+"""What the examples share: their common options, the folder of a run with all that goes into it, and the reading."""
 
 import argparse
+import ast
 import csv
 import json
 import os
@@ -10,16 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from tinygan import GENERATOR_COSTS, PRIORS, VARIANTS, CheckpointError, TinyganError, random_generator, to_host
-from tinygan.backend import BACKENDS
-from tinygan.training import Trainer, generate
+import tinygan
+from tinygan import CheckpointError, Layer, Network, TinyganError, to_host
+from tinygan.checkpoint import Checkpoint
+from tinygan.training import Trainer
 
 COLUMNS = (
     "epoch",
@@ -32,9 +33,9 @@ COLUMNS = (
     "momentum",
     "validation_log_likelihood",
 )
-TIMING = ("examples_per_second", "seconds")  # the columns that differ between two runs of the same settings
+TIMING = ("examples_per_second", "seconds")  # the columns in which two runs of the same settings differ
 
-# Options that change where and how far a run goes, but none of its numbers: a run may be resumed with other values.
+# The options that decide none of a run's numbers: it may be resumed with others.
 FREE = (
     "data",
     "epochs",
@@ -51,35 +52,30 @@ FREE = (
 
 
 def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
-    """The options that every training example has, under the same names."""
+    """The options that the training examples share, under the same names."""
     add = parser.add_argument
-    add("--data", metavar="DIR", help="folder of the data set's files (default: found, or downloaded)")
-    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: %(default)s)")
+    add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
+    add("--epochs", type=positive, metavar="N", help="passes over the training set")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
-    add("--k", type=positive, metavar="K", help="updates of D per iteration (default: %(default)s)")
-    add("--generator-steps", type=positive, metavar="J", help="updates of G per iteration (default: %(default)s)")
-    add("--variant", choices=VARIANTS, help="how the two are updated (default: %(default)s, as the authors' code)")
-    add("--generator-cost", choices=GENERATOR_COSTS, help="what G descends (default: the variant's own)")
-    add("--prior", choices=PRIORS, help="the noise prior p_z (default: %(default)s)")
+    add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
+    add("--generator-steps", type=positive, metavar="J", help="updates of G in an iteration (default: %(default)s)")
+    add("--variant", choices=tinygan.VARIANTS, help="whose updates, and their order (default: %(default)s)")
+    add("--generator-cost", choices=tinygan.GENERATOR_COSTS, help="what G descends (default: the variant's own)")
+    add("--prior", choices=tinygan.PRIORS, help="p_z, the noise prior (default: %(default)s)")
     add("--learning-rate", type=float, metavar="ETA", help="η of the first update (default: %(default)s)")
-    add(
-        "--schedule-compression",
-        type=float,
-        metavar="C",
-        help="C times faster decay of η and ramp of μ (default: %(default)s)",
-    )
-    add("--backend", choices=BACKENDS, help="the array library (default: %(default)s: CuPy where a GPU works)")
-    add("--dtype", choices=("float32", "float64"), help="of all numbers (default: %(default)s)")
+    add("--schedule-compression", type=float, metavar="C", help="η decays and μ grows C times as fast (default: 1)")
+    add("--backend", choices=("auto", "numpy", "cupy"), help="auto (default): CuPy where a GPU works, else NumPy")
+    add("--dtype", choices=("float32", "float64"), help="of every number (default: %(default)s)")
     add("--seed", type=int, metavar="S", help="of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out; start afresh where there is none")
-    add("--overwrite", action="store_true", help="start afresh in --out, whatever it holds")
-    add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: every 500 iterations)")
+    add("--overwrite", action="store_true", help="start afresh in --out, whatever run it holds")
+    add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
     add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as pictures)")
-    add("--keep-checkpoints", type=positive, metavar="N", help="keep that of every N-th epoch, checkpoint-0100.npz")
-    add("--evaluate-every", type=positive, metavar="N", help="epochs between validation log-likelihoods in metrics.csv")
-    add("--smoke", action="store_true", help="everything once, in seconds, on a few images, without a download")
-    parser.set_defaults(generator_cost=None, **defaults)
+    add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's too, as checkpoint-0100.npz")
+    add("--evaluate-every", type=positive, metavar="N", help="epochs between validation log-likelihoods")
+    add("--smoke", action="store_true", help="everything once, in seconds: few images, two epochs, no download")
+    parser.set_defaults(**defaults)
 
 
 def positive(text: str) -> int:
@@ -89,98 +85,117 @@ def positive(text: str) -> int:
     return value
 
 
-def main(program: Callable[[], int]) -> None:
-    """Run an example: an error of tinygan's own ends it with one line, not with a traceback."""
+def main(program: Callable[[], None]) -> None:
+    """Run an example. What its user can mend ends it with one line, not with a traceback."""
     try:
-        sys.exit(program())
-    except TinyganError as error:
+        program()
+    except (TinyganError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 class Run:
-    """The folder of a run, and all that is written into it.
+    """The folder of a run, and all that is written into it:
 
-    checkpoint.npz  metrics.csv  run.json  samples/epoch-0001.png …  samples.gif  curves.png
+    checkpoint.npz    all that is needed to go on
+    metrics.csv       a line per epoch
+    run.json          settings, data, environment; at the end, results
+    samples/          epoch-0000.png …, G(z) of fixed z;  samples.gif of them all
+    curves.png        the columns of metrics.csv
     """
 
     def __init__(self, name: str, args: argparse.Namespace) -> None:
-        self.args = args
-        if args.out is None:
-            if args.resume:
-                raise CheckpointError("--resume needs the folder to go on in: name it with --out")
-            args.out = Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
-        self.folder: Path = args.out
+        self.args, self.started, self.started_training = args, time.perf_counter(), False
+        if args.out is None and args.resume:
+            raise CheckpointError("--resume needs --out, the folder of the run that is to go on")
+        self.folder: Path = args.out or Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
         self.checkpoint = self.folder / "checkpoint.npz"
-        self.resumed = args.resume and self.checkpoint.exists()
+        self.samples = self.folder / "samples"
+        self.resumes = args.resume and self.checkpoint.exists()
         if self.checkpoint.exists() and not (args.resume or args.overwrite):
             raise CheckpointError(
-                f"{self.checkpoint} exists: go on from it with --resume, replace it with --overwrite, "
+                f"{self.checkpoint} exists: go on from it with --resume, start afresh with --overwrite, "
                 f"or choose another folder with --out"
             )
-        (self.folder / "samples").mkdir(parents=True, exist_ok=True)
-        stale = ["*.tmp"]
-        if not self.resumed:
+        self.samples.mkdir(parents=True, exist_ok=True)
+        self.timing: dict[int, tuple[str, ...]] = {}
+        print(f"run: {self.folder}", file=sys.stderr)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is None:
+            print(f"run: {self.folder}", file=sys.stderr)
+        elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
+            arguments = [argument for argument in sys.argv if argument not in ("--resume", "--overwrite")]
+            if self.args.out is None:
+                arguments += ["--out", str(self.folder)]
+            command = shlex.join(["python", *arguments, "--resume"])
+            kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
+            print(f"\nstopped; {kept}. Go on with\n  {command}", file=sys.stderr)
+
+    def start(self, trainer: Trainer, data: dict[str, Any]) -> None:
+        """Clear what is left of an earlier run, or of an interrupted one; restore the trainer if this run goes on.
+
+        data   name, source, sizes of the data set
+        """
+        self.trainer = trainer
+        settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
+        settings |= {"backend": trainer.xp.__name__, "generator_cost": trainer.gan.generator_cost}
+        sizes = {key: value for key, value in data.items() if key != "source"}
+        self.configuration = settings | {"noise": trainer.noise, "data": sizes}
+        stale = ["checkpoint*.npz.tmp", "metrics.csv.tmp", "run.json.tmp"]
+        if self.resumes:
+            saved = trainer.restore(self.checkpoint).configuration
+            differences = [
+                f"{key} is {saved.get(key)} in the checkpoint, {self.configuration.get(key)} now"
+                for key in sorted(saved.keys() | self.configuration.keys())
+                if saved.get(key) != self.configuration.get(key)
+            ]
+            if differences:
+                raise CheckpointError(f"{self.checkpoint}: {'; '.join(differences)}: resume with the same settings")
+            print(f"resumed after epoch {trainer.epoch}", file=sys.stderr)
+            self._read_timing()
+        else:
             stale += ["checkpoint*.npz", "metrics.csv", "run.json", "curves.png", "samples.gif", "samples/epoch-*.png"]
         for pattern in stale:
             for path in self.folder.glob(pattern):
                 path.unlink()
-        self.timing: dict[int, tuple[str, ...]] = {}
-        self.started = time.perf_counter()
-        print(f"run: {self.folder}", file=sys.stderr)
-
-    def start(self, trainer: Trainer, configuration: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Restore the trainer if the run goes on, and write metrics.csv and run.json as far as they are known."""
-        self.trainer, self.configuration = trainer, configuration
-        if self.resumed:
-            saved = trainer.restore(self.checkpoint).configuration
-            differing = [
-                f"{key} is {saved.get(key)!r} in the checkpoint, {configuration.get(key)!r} now"
-                for key in sorted(saved.keys() | configuration.keys())
-                if saved.get(key) != configuration.get(key)
-            ]
-            if differing:
-                raise CheckpointError(f"{self.checkpoint}: other settings: {'; '.join(differing)}: resume with the same")
-            print(f"resumed after epoch {trainer.epoch}", file=sys.stderr)
-        self._rebuild_metrics()
-        self.facts = facts | {"configuration": configuration, "environment": environment(trainer)}
+        lines = [",".join(COLUMNS + TIMING) + "\n", *map(self._line, trainer.metrics)]
+        write_text(self.folder / "metrics.csv", "".join(lines))
+        self.facts = {"epochs": self.args.epochs} | self.configuration | {"data": data}
+        self.facts["environment"] = environment(trainer)
         write_json(self.folder / "run.json", self.facts)
 
-    def _rebuild_metrics(self) -> None:
-        """metrics.csv from the checkpoint's rows, with the timing that the old file has for them."""
-        path, temporary = self.folder / "metrics.csv", self.folder / "metrics.csv.tmp"
+    def _read_timing(self) -> None:
+        """The timing of earlier epochs, which no checkpoint holds, from the metrics.csv that is about to be rebuilt."""
+        path = self.folder / "metrics.csv"
         if path.exists():
             with open(path, newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
-                    if (row.get("epoch") or "").isdigit() and all(row.get(name) for name in TIMING):
+                    if all(row.get(name) for name in ("epoch", *TIMING)):
                         self.timing[int(row["epoch"])] = tuple(row[name] for name in TIMING)
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            file.write(",".join(COLUMNS + TIMING) + "\n")
-            file.writelines(self._line(row) for row in self.trainer.metrics)
-        os.replace(temporary, path)
 
-    def _line(self, row: dict[str, float]) -> str:
+    def _line(self, row: dict[str, Any]) -> str:
         numbers = [f"{row[name]:.6g}" if name in row else "" for name in COLUMNS]
-        return ",".join([*numbers, *self.timing.get(int(row["epoch"]), ("", ""))]) + "\n"
+        return ",".join([*numbers, *self.timing.get(row["epoch"], ("", ""))]) + "\n"
 
     def train(self, draw: Callable[[Path], None], evaluate: Callable[[], float]) -> None:
-        """Train to the last epoch. draw(path) writes a picture, evaluate() is the validation log-likelihood."""
-        args, trainer = self.args, self.trainer
-        by_iterations = max(1, round(500 / trainer.iterations))
-        pictures = args.picture_every or by_iterations
+        """Train to the last epoch. draw(path) draws samples; evaluate() is the validation log-likelihood."""
+        args, trainer, self.started_training = self.args, self.trainer, True
+        pictures = args.picture_every or max(1, round(500 / trainer.iterations))
         checkpoints = args.checkpoint_every or pictures
-        bar = tqdm(
-            total=args.epochs * trainer.iterations,
-            initial=trainer.epoch * trainer.iterations,
-            mininterval=0.1 if sys.stderr.isatty() else 60,
-            unit="it",
-        )
 
         def due(interval: int) -> bool:
             return trainer.epoch % interval == 0 or trainer.epoch == args.epochs
 
         if trainer.epoch == 0:
-            draw(self.folder / "samples" / "epoch-0000.png")
-        with bar:
+            draw(self.samples / "epoch-0000.png")
+        total = args.epochs * trainer.iterations
+        seldom = 0.1 if sys.stderr.isatty() else 60  # seconds between two drawings of the bar
+        with tqdm(total=total, initial=trainer.epoch * trainer.iterations, mininterval=seldom, unit="it") as bar:
             while trainer.epoch < args.epochs:
                 start = time.perf_counter()
                 row = trainer.train_epoch(bar.update)
@@ -188,71 +203,57 @@ class Run:
                 if args.evaluate_every and trainer.epoch % args.evaluate_every == 0:
                     row["validation_log_likelihood"] = evaluate()
                 if due(pictures):
-                    draw(self.folder / "samples" / f"epoch-{trainer.epoch:04d}.png")
+                    draw(self.samples / f"epoch-{trainer.epoch:04d}.png")
                 examples = trainer.iterations * trainer.gan.k * trainer.batch_size
-                self.timing[trainer.epoch] = f"{examples / seconds:.0f}", f"{seconds:.3f}"
+                self.timing[trainer.epoch] = (f"{examples / seconds:.0f}", f"{seconds:.3f}")
                 with open(self.folder / "metrics.csv", "a", encoding="utf-8") as file:
                     file.write(self._line(row))
-                bar.set_postfix_str(f"epoch {trainer.epoch} D(x) {row['D_x']:.3f} D(G(z)) {row['D_G_z']:.3f}")
-                if due(checkpoints):
-                    trainer.save(self.checkpoint, self.configuration)
+                bar.set_postfix_str(f"epoch {trainer.epoch}, D(x) {row['D_x']:.3f}, D(G(z)) {row['D_G_z']:.3f}")
                 if args.keep_checkpoints and trainer.epoch % args.keep_checkpoints == 0:
                     trainer.save(self.folder / f"checkpoint-{trainer.epoch:04d}.npz", self.configuration)
-
-    def resume_command(self) -> str:
-        arguments = [argument for argument in sys.argv if argument not in ("--resume", "--overwrite")]
-        if not any(argument.split("=")[0] == "--out" for argument in arguments):
-            arguments += ["--out", str(self.folder)]
-        return shlex.join(["python", *arguments, "--resume"])
+                if due(checkpoints):
+                    trainer.save(self.checkpoint, self.configuration)
 
     def finish(self, results: dict[str, Any]) -> None:
-        seconds = [float(self.timing[row["epoch"]][1]) for row in self.trainer.metrics if row["epoch"] in self.timing]
+        """Write the results into run.json, with what the run took."""
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
             "iterations": self.trainer.epoch * self.trainer.iterations,
-            "seconds_of_epochs": round(sum(seconds), 1),
+            "seconds_of_epochs": round(sum(float(seconds) for _, seconds in self.timing.values()), 1),
             "seconds_of_this_process": round(time.perf_counter() - self.started, 1),
             "peak_memory_mb": peak_memory(),
         }
         write_json(self.folder / "run.json", self.facts)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_text(path: Path, text: str) -> None:
+    """All or nothing, as far as a killed process goes."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
-def configuration_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that decide a run's numbers."""
-    return {key: value for key, value in sorted(vars(args).items()) if key not in FREE}
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:
     """Where a run was made: versions, cores, commit."""
-    packages = ["tinygan", "numpy", *(["cupy"] if trainer.xp is not np else [])]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     try:
         commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError):  # not a checkout, or no git
         commit = None
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
-        "platform": platform.platform(),
-        "backend": trainer.xp.__name__,
-        "cores": cores,
-        "threads": {key: os.environ[key] for key in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS") if key in os.environ},
+        "tinygan": tinygan.__version__,
         "commit": commit,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        trainer.xp.__name__: trainer.xp.__version__,
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")},
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        module = sys.modules.get(name)
-        return getattr(module, "__version__", None)
 
 
 def peak_memory() -> int | None:
@@ -262,7 +263,96 @@ def peak_memory() -> int | None:
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e6 / 1024))
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
+
+
+def generator_of(checkpoint: Checkpoint, xp: Any = np) -> Network:
+    """The generator that a checkpoint holds, built from its own description."""
+    words = checkpoint.architecture.get("G", "")
+    try:
+        layers = []
+        for call in ast.parse(words, mode="eval").body.args[0].elts:  # type: ignore[attr-defined]
+            kind = getattr(tinygan, call.func.id)
+            if not issubclass(kind, Layer):
+                raise TypeError(f"{kind} is no layer")
+            layers.append(kind(*map(ast.literal_eval, call.args)))
+    except (AttributeError, IndexError, SyntaxError, TypeError, ValueError) as error:
+        raise CheckpointError(f"its generator, {words!r}, cannot be built from the layers of tinygan") from error
+    size = sum(int(np.prod(shape)) for layer in layers for shape, _ in layer.declarations.values())
+    if size != checkpoint.theta_g.size:  # known before anything of that size is allocated
+        raise CheckpointError(f"its generator, {words!r}, has {size} parameters, not {checkpoint.theta_g.size}")
+    G = Network(layers, dtype=checkpoint.theta_g.dtype, xp=xp)
+    G.theta = xp.asarray(checkpoint.theta_g)
+    return G
+
+
+def distinct(images: np.ndarray, radius: float) -> int:
+    """How many images are left when each one closer than `radius` (L2) to an earlier one that is left is removed."""
+    left = np.ones(len(images), bool)
+    distances = _distances(images)
+    for i in range(len(images)):
+        if left[i]:
+            left[i + 1 :] &= distances[i, i + 1 :] >= radius
+    return int(left.sum())
+
+
+def _distances(images: np.ndarray) -> np.ndarray:
+    x = images.reshape(len(images), -1).astype(np.float64)
+    squares = (x * x).sum(axis=1)
+    return np.sqrt(np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0))
+
+
+def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str, Any]:
+    """What a run says at its end, in plain words, with the figures that say so.
+
+    samples, data   the same number of each; data held out
+
+    Two images count as one if they are closer than 95 % of all data are to their nearest neighbour. D has won if it
+    tells data from samples without doubt: V > −0.05 nats (at its maximum, 0, it is never wrong). G has collapsed if
+    fewer than one sample in ten is distinct. D(x), D(G(z)) and V are means over the last five epochs.
+    """
+    samples, data = to_host(samples), to_host(data)
+    neighbours = _distances(data)
+    np.fill_diagonal(neighbours, np.inf)
+    radius = float(np.quantile(neighbours.min(axis=1), 0.05))
+    count = distinct(samples, radius)
+    last = metrics[-5:]
+    value, D_x, D_G_z = (sum(row[key] for row in last) / len(last) for key in ("value", "D_x", "D_G_z"))
+    words = []
+    if value > -0.05:
+        words.append("D has won: G is stuck")
+    if count < len(samples) / 10:
+        early = value < -1.3 and not words  # D cannot even tell them from data: it has not begun either
+        words.append("too early to tell" if early else f"collapsed to {count} distinct samples")
+    text = (
+        f"{' and '.join(words) or 'learning'}: D(x) = {D_x:.3f}, D(G(z)) = {D_G_z:.3f}, V = {value:.3f} "
+        f"(−1.386 where D cannot tell); {count} of {len(samples)} samples distinct, of as many data "
+        f"{distinct(data, radius)}"
+    )
+    return {"reading": text, "distinct_samples": count, "distinct_data": distinct(data, radius), "radius": radius}
+
+
+def draw_curves(path: Path, metrics: list[dict[str, Any]], title: str) -> None:
+    """V, D(x) and D(G(z)), the two costs, and the validation log-likelihood, by epoch."""
+    from matplotlib.figure import Figure
+
+    panels: tuple[tuple[str, dict[str, str], float | None], ...] = (
+        ("V(D, G), nats", {"value": "V"}, -float(np.log(4))),
+        ("D on held-out images and on samples", {"D_x": "D(x)", "D_G_z": "D(G(z))"}, 0.5),
+        ("training costs, nats", {"discriminator_cost": "J(D)", "generator_cost": "J(G)"}, None),
+        ("validation log-likelihood, nats", {"validation_log_likelihood": "Parzen window"}, None),
+    )
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    for axis, (name, lines, equilibrium) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for key, label in lines.items():
+            rows = [row for row in metrics if key in row]
+            axis.plot([row["epoch"] for row in rows], [row[key] for row in rows], ".-", markersize=4, label=label)
+        if equilibrium is not None:
+            axis.axhline(equilibrium, color="grey", linestyle=":", label="where D = ½ everywhere")
+        axis.set(title=name, xlabel="epoch")
+        axis.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=80)
 
 
 def draw_samples(path: Path, samples: Any, image_shape: tuple[int, ...]) -> None:
@@ -271,28 +361,3 @@ def draw_samples(path: Path, samples: Any, image_shape: tuple[int, ...]) -> None
     height, width = image_shape
     tiles = (to_host(samples) * 255).round().astype(np.uint8).reshape(10, 10, height, width)
     Image.fromarray(tiles.swapaxes(1, 2).reshape(10 * height, 10 * width)).save(path)
-
-
-def draw_curves(path: Path, metrics: list[dict[str, float]], title: str) -> None:
-    """curves.png: V, D(x) and D(G(z)), the two costs, and the validation log-likelihood, by epoch."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    axes = figure.subplots(2, 2).ravel()
-    epochs = [row["epoch"] for row in metrics]
-    panels: tuple[tuple[str, dict[str, str], float | None], ...] = (
-        ("V(D, G), nats", {"value": "V"}, -np.log(4)),
-        ("D on held-out images and on samples", {"D_x": "D(x)", "D_G_z": "D(G(z))"}, 0.5),
-        ("training costs, nats", {"discriminator_cost": "J(D)", "generator_cost": "J(G)"}, None),
-        ("validation log-likelihood, nats", {"validation_log_likelihood": "Parzen window"}, None),
-    )
-    for axis, (name, lines, equilibrium) in zip(axes, panels, strict=True):
-        for key, label in lines.items():
-            points = [(epoch, row[key]) for epoch, row in zip(epochs, metrics, strict=True) if key in row]
-            axis.plot(*zip(*points, strict=True) if points else ((), ()), ".-" if len(points) < 50 else "-", label=label)
-        if equilibrium is not None:
-            axis.axhline(equilibrium, color="grey", linestyle=":", label="D = ½ everywhere")
-        axis.set(title=name, xlabel="epoch")
-        axis.legend()
-    figure.suptitle(title)
-    figure.savefig(path, dpi=80)

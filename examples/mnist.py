@@ -1,22 +1,22 @@
 """The paper's MNIST run: adversarial nets learn handwritten digits, and are measured as in Table 1.
 
-    python examples/mnist.py                          the whole run; every option: --help
+    python examples/mnist.py                          the whole run
     python examples/mnist.py --out DIR --resume       go on after Ctrl-C, a crash or a reboot, bit for bit
-    python examples/mnist.py --evaluate CHECKPOINT    only the measurement, of an earlier epoch's checkpoint
+    python examples/mnist.py --evaluate CHECKPOINT    only the measurement, of any checkpoint
 """
 
 import argparse
-import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import common
-import numpy as np
 
 from tinygan import (
     GAN,
+    Array,
     Dropout,
     Linear,
     Maxout,
@@ -26,23 +26,23 @@ from tinygan import (
     Sigmoid,
     Uniform,
     bias_from_marginals,
+    generator_loss,
     get_backend,
     learning_rate_schedule,
     momentum_schedule,
     random_generator,
-    to_device,
 )
 from tinygan.checkpoint import load_checkpoint
-from tinygan.datasets import Dataset, load_mnist, pixels
+from tinygan.datasets import Dataset, Split, load_mnist, pixels
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
 from tinygan.training import Trainer, generate
 
-# The authors' recipe. What the paper and the released code do not state is the number of epochs.
+# The authors' recipe. The only thing that neither the paper nor the released code states is the number of epochs.
 NOISE = 100  # dimensions of z
 GENERATOR_WIDTH = 1200  # units in each of G's two hidden layers
-DISCRIMINATOR_WIDTH = 240  # units in each of D's two hidden layers, the largest of PIECES each
-PIECES = 5
+DISCRIMINATOR_WIDTH, PIECES = 240, 5  # maxout units in each of D's two hidden layers, and pieces of each
 KEEP_IMAGE, KEEP_HIDDEN = 0.8, 0.5  # dropout in D: the probability of keeping an input of a layer
+DECAY = 1.000004  # of η, per update
 DEFAULTS: dict[str, Any] = {
     "batch_size": 100,
     "k": 1,
@@ -54,47 +54,66 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "dtype": "float32",
     "backend": "auto",
+    "evaluate_every": 10,
 }
-DECAY = 1.000004  # of η, per update
 EPOCHS = 40  # of 500 iterations
-SUBSET_EPOCHS = 250  # of 40 iterations, on the 5,000 images
+SUBSET_EPOCHS = 250  # of 40 iterations, where only 4,000 training images are there
 
-# The authors' protocol of evaluation.
+# The authors' evaluation.
 SAMPLES = 10_000
-SIGMA_ROWS = 1_000  # the first rows of the validation set choose σ
-EVALUATION_SEED = 2014  # of the samples' noise, the same for every run and epoch
+SIGMA_ROWS = 1_000  # the first of the validation set choose σ
+EVALUATION_SEED = 2014  # of the noise behind the samples, whatever the run
 
-PICTURE = 10  # rows and columns of digits
+PICTURE = 10, 10  # rows and columns of digits
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    common.add_options(parser, **DEFAULTS, evaluate_every=10)
-    for name, width in ("generator", GENERATOR_WIDTH), ("discriminator", DISCRIMINATOR_WIDTH):
-        parser.add_argument(
-            f"--{name}-width",
-            type=common.positive,
-            default=width,
-            metavar="N",
-            help=f"units in a hidden layer of the {name} (default: %(default)s)",
-        )
-    parser.add_argument("--evaluate", type=Path, metavar="CHECKPOINT", help="only evaluate this one, on the test set too")
+    common.add_options(parser, **DEFAULTS)
+    add = parser.add_argument
+    for name, default in ("generator", GENERATOR_WIDTH), ("discriminator", DISCRIMINATOR_WIDTH):
+        text = f"units in a hidden layer of the {name} (default: {default})"
+        add(f"--{name}-width", type=common.positive, default=default, metavar="N", help=text)
+    add("--calm", action="store_true", help="a departure: no dropout in D while G is trained")
+    add("--evaluate", type=Path, metavar="CHECKPOINT", help="evaluate this checkpoint, and do nothing else")
     return parser.parse_args()
 
 
+class CalmGAN(GAN):
+    """A departure from the authors' recipe: G is trained against D as it is without dropout."""
+
+    def generator_step(self, z: Array, rng: Any) -> Any:
+        G_cost = self._generator_gradient(*self.G.forward(z, train=True, rng=rng))
+        self.G_optimizer.step(self.G_grad)
+        return G_cost
+
+    def simultaneous_step(self, x: Array, z: Array, rng: Any) -> tuple[Any, Any]:
+        samples, G_cache = self.G.forward(z, train=True, rng=rng)
+        G_cost = self._generator_gradient(samples, G_cache)  # at the old θ_d
+        D_cost = self.discriminator_step(x, samples, rng)
+        self.G_optimizer.step(self.G_grad)
+        return D_cost, G_cost
+
+    def _generator_gradient(self, samples: Array, G_cache: list[Any]) -> Any:
+        a, D_cache = self.D.forward(samples)
+        G_cost, da = generator_loss(a, self.generator_cost)
+        self.G.backward(self.D.backward(da, D_cache), G_cache, self.G_grad, need_dx=False)
+        return G_cost
+
+
 def build(args: argparse.Namespace, xp: Any, bias: Any) -> GAN:
-    """G and D of the paper's MNIST experiment, and the momentum SGD of each."""
+    """G and D of the paper's MNIST experiment, and the optimiser of each. bias: where G's output starts, (784,)."""
     network = partial(Network, seed=args.seed, dtype=args.dtype, xp=xp)
-    h = args.generator_width
+    n, h = len(bias), args.generator_width
     G = network(
         [
             Linear(NOISE, h, weight=Uniform(0.05)),
             ReLU(),
             Linear(h, h, weight=Uniform(0.05)),
             ReLU(),
-            Linear(h, len(bias), weight=Uniform(0.05), bias=bias),
+            Linear(h, n, weight=Uniform(0.05), bias=bias),
             Sigmoid(),
         ]
     )
@@ -102,7 +121,7 @@ def build(args: argparse.Namespace, xp: Any, bias: Any) -> GAN:
     D = network(
         [
             Dropout(KEEP_IMAGE),
-            Maxout(len(bias), h, PIECES, weight=Uniform(0.005)),
+            Maxout(n, h, PIECES, weight=Uniform(0.005)),
             Dropout(KEEP_HIDDEN),
             Maxout(h, h, PIECES, weight=Uniform(0.005)),
             Dropout(KEEP_HIDDEN),
@@ -111,7 +130,7 @@ def build(args: argparse.Namespace, xp: Any, bias: Any) -> GAN:
     )
     decay = DECAY**args.schedule_compression
     rate = partial(learning_rate_schedule, initial=args.learning_rate, decay=decay)
-    return GAN(
+    return (CalmGAN if args.calm else GAN)(
         G,
         D,
         MomentumSGD(G.theta, rate),
@@ -123,79 +142,101 @@ def build(args: argparse.Namespace, xp: Any, bias: Any) -> GAN:
     )
 
 
-def evaluation_samples(G: Network, prior: str, n: int) -> Any:
+def evaluation_samples(G: Network, prior: str, n: int) -> Array:
     """Raw samples of G for the Parzen window, from the evaluation's own noise."""
     return generate(G, n, random_generator(G.xp, EVALUATION_SEED, "evaluation"), prior=prior, noise=NOISE)
 
 
 def measure(G: Network, prior: str, dataset: Dataset, n: int) -> dict[str, Any]:
-    """Table 1's measure by the authors' grid of σ and by a fine one, printed and returned. Reads the test set."""
+    """Table 1's measure, with the authors' grid of σ and with a fine one: printed, and returned. Reads the test set."""
     samples = evaluation_samples(G, prior, n)
     validation, test = (pixels(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
     results = {}
-    for name, sigmas in ("authors_grid", AUTHORS_SIGMAS), ("fine_grid", FINE_SIGMAS):
+    for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ParzenWarning)
             result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas)
         cautions = [str(warning.message) for warning in caught]
-        print(f"{name.replace('_', ' ')}: {str(result).splitlines()[0]}, σ = {result.sigma:.4g}, {result.samples:,} samples")
-        for caution in cautions:
-            print(f"  warning: {caution}")
-        results[name] = result.as_dict() | {"warnings": cautions}
+        print(
+            f"test log-likelihood: {result.log_likelihood:.1f} ± {result.standard_error:.1f} nats (Parzen window of "
+            f"{result.samples:,} samples, σ = {result.sigma:.3f} of the {grid} grid, {result.test_rows:,} test images)"
+        )
+        print("".join(f"  warning: {caution}\n" for caution in cautions), end="")
+        results[grid] = result.as_dict() | {"warnings": cautions}
     return results
 
 
-def program() -> int:
+def evaluate_checkpoint(path: Path, dataset: Dataset, xp: Any) -> None:
+    checkpoint = load_checkpoint(path)
+    G = common.generator_of(checkpoint, xp)
+    facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
+    results = measure(G, checkpoint.configuration["prior"], dataset, SAMPLES)
+    common.write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": results})
+
+
+def smaller(dataset: Dataset) -> Dataset:
+    """A few images of each split, for --smoke."""
+
+    def cut(split: Split, n: int) -> Split:
+        return Split(split.images[:n], split.labels[:n])
+
+    return replace(
+        dataset,
+        name=f"{dataset.name}-smoke",
+        train=cut(dataset.train, 1000),
+        validation=cut(dataset.validation, 200),
+        test=cut(dataset.test, 200),
+    )
+
+
+def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
-    dataset = load_mnist(args.data, download=not args.smoke)
-    if args.epochs is None:
-        args.epochs = SUBSET_EPOCHS if dataset.name == "mnist-subset" else EPOCHS
-    train, validation = dataset.train.images, dataset.validation.images
-    gan = build(args, xp, bias_from_marginals(train))
-    samples = SAMPLES
-
     if args.evaluate:
-        checkpoint = load_checkpoint(args.evaluate, {"G": repr(gan.G)})
-        gan.G.theta = to_device(checkpoint.theta_g, xp)
-        results = measure(gan.G, checkpoint.configuration["prior"], dataset, samples)
-        facts = {"checkpoint": args.evaluate.name, "epoch": checkpoint.epoch, "data": dataset.name}
-        common.write_json(args.evaluate.with_suffix(".evaluation.json"), facts | results)
-        return 0
+        return evaluate_checkpoint(args.evaluate, load_mnist(args.data), xp)
+    with common.Run("mnist", args) as run:
+        dataset = load_mnist(args.data, download=not args.smoke)
+        samples = SAMPLES
+        if args.smoke:
+            dataset, samples, args.epochs = smaller(dataset), 1000, args.epochs or 2
+            args.picture_every = args.evaluate_every = 1
+        args.epochs = args.epochs or (SUBSET_EPOCHS if dataset.name == "mnist-subset" else EPOCHS)
+        train, validation, test = (split.images for split in (dataset.train, dataset.validation, dataset.test))
+        gan = build(args, xp, bias_from_marginals(train))
+        trainer = Trainer(
+            gan,
+            train,
+            validation,
+            prior=args.prior,
+            noise=NOISE,
+            batch_size=args.batch_size,
+            seed=args.seed,
+            momentum=lambda epoch: momentum_schedule((epoch - 1) * args.schedule_compression + 1),
+        )
+        sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
+        run.start(trainer, {"name": dataset.name, "source": dataset.source} | sizes)
+        print(f"{dataset.name} ({dataset.source})")
+        print(f"{args.variant}, seed {args.seed}, {args.epochs} epochs of {trainer.iterations} iterations")
 
-    run = common.Run("mnist", args)
-    trainer = Trainer(
-        gan,
-        train,
-        validation,
-        prior=args.prior,
-        noise=NOISE,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        momentum=lambda epoch: momentum_schedule((epoch - 1) * args.schedule_compression + 1),
-    )
-    sizes = {"train": len(train), "validation": len(validation), "test": len(dataset.test)}
-    configuration = common.configuration_of(args) | {"data": dataset.name, **sizes, "noise": NOISE, "backend": xp.__name__}
-    configuration["generator_cost"] = gan.generator_cost
-    run.start(trainer, configuration, {"data": {"name": dataset.name, "source": dataset.source, **sizes}})
+        held_out = pixels(validation[:SIGMA_ROWS], xp, args.dtype)
+        picture_z = trainer.sample_noise(random_generator(xp, args.seed, "picture"), PICTURE[0] * PICTURE[1])
 
-    picture_z = trainer.sample_noise(random_generator(xp, args.seed, "picture"), PICTURE**2)
-    held_out = pixels(validation[:SIGMA_ROWS], xp, args.dtype)
+        def draw(path: Path) -> None:
+            common.draw_samples(path, gan.G(picture_z), dataset.image_shape)
 
-    def validation_log_likelihood() -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
-            _, means = select_sigma(evaluation_samples(gan.G, args.prior, samples), held_out, AUTHORS_SIGMAS)
-        return float(means.max())
+        def validation_log_likelihood() -> float:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
+                _, means = select_sigma(evaluation_samples(gan.G, args.prior, samples), held_out, AUTHORS_SIGMAS)
+            return float(means.max())
 
-    try:
-        run.train(lambda path: common.draw_samples(path, gan.G(picture_z), dataset.image_shape), validation_log_likelihood)
-    except KeyboardInterrupt:
-        kept = f"go on with:\n  {run.resume_command()}" if run.checkpoint.exists() else "before the first checkpoint"
-        print(f"\nstopped in epoch {trainer.epoch + 1}; {kept}", file=sys.stderr)
-        return 130
-    run.finish({"evaluation": measure(gan.G, args.prior, dataset, samples)})
-    return 0
+        run.train(draw, validation_log_likelihood)
+        title = f"{dataset.name}, {args.variant}, seed {args.seed}"
+        common.draw_curves(run.folder / "curves.png", trainer.metrics, title)
+        results = measure(gan.G, args.prior, dataset, samples)
+        reading = common.reading(trainer.metrics, evaluation_samples(gan.G, args.prior, len(held_out)), held_out)
+        print(reading["reading"])
+        run.finish({"evaluation": results} | reading)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Save and load a training run: atomically, without pickle, and with nothing believed that was not checked.
+"""Save and load a training run: atomically, without pickle, and believing nothing that was not checked.
 
-A checkpoint is an .npz file of six arrays: the four vectors θ_g, θ_d, v_g, v_d; `text`, all the rest as JSON; and `digest`,
-the SHA-256 of the others. It holds no wall-clock value: the same run writes the same bytes.
+A checkpoint is an .npz file of six arrays: the vectors θ_g, θ_d, v_g, v_d; `text`, all the rest as JSON; and `digest`,
+the SHA-256 of the five others. It holds no wall-clock value: the same run writes the same bytes.
 """
 
 import hashlib
@@ -18,8 +18,9 @@ from tinygan.errors import CheckpointError
 
 FORMAT = 1
 VECTORS = ("theta_g", "theta_d", "v_g", "v_d")
-NAMES = (*VECTORS, "text", "digest")
 FIELDS = {"epoch": int, "updates": dict, "architecture": dict, "metrics": list, "configuration": dict}
+NAMES = (*VECTORS, "text", "digest")
+REMEDY = "take another checkpoint, or start afresh"
 
 
 @dataclass
@@ -28,10 +29,10 @@ class Checkpoint:
 
     theta_g, theta_d, v_g, v_d   1-D host arrays, float32 or float64: parameters and velocities of G and D
     epoch                        how many epochs were finished
-    updates                      {"G": …, "D": …}: how many updates each player made, the t of the learning rate's schedule
+    updates                      {"G": …, "D": …}: how many updates each player made, the t of the learning rate
     architecture                 {"G": …, "D": …}: the networks in words, repr(network)
-    metrics                      one dict of numbers an epoch, without timing
-    configuration                what else decides the run's numbers, as JSON can hold it
+    metrics                      a dict of numbers for each epoch, without timing
+    configuration                what else decides the run's numbers, as far as JSON can hold it
     """
 
     theta_g: np.ndarray
@@ -46,24 +47,22 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write the checkpoint at path, all of it or nothing: whatever happens, path holds the old one or the new one, whole.
+    """Write the checkpoint, all of it or nothing: whenever the power fails, path is the old one or the new one, whole.
 
     It is written beside path under the name path + ".tmp", forced to the disk, and only then renamed.
-    Raises CheckpointError for a value that is not finite, and where the disk is full or the folder cannot be written; the
-    temporary file is removed, and the checkpoint that was there is intact.
+    Raises CheckpointError for a value that is not finite, and where the disk is full or the folder cannot be written:
+    the temporary file is removed, and the checkpoint that was there is intact.
     """
     path = Path(path)
     arrays = {name: np.ascontiguousarray(getattr(checkpoint, name)) for name in VECTORS}
-    for name, array in arrays.items():
-        _require_finite(path, name, array)
-    text = json.dumps({"format": FORMAT} | {key: getattr(checkpoint, key) for key in FIELDS}, allow_nan=False)
-    arrays["text"] = np.frombuffer(text.encode(), np.uint8)
+    _require_finite(path, arrays)
+    fields = {"format": FORMAT} | {key: getattr(checkpoint, key) for key in FIELDS}
+    arrays["text"] = np.frombuffer(json.dumps(fields, allow_nan=False).encode(), np.uint8)
     arrays["digest"] = np.frombuffer(_digest(arrays), np.uint8)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:
-            # as numpy.savez writes it, but for allow_pickle, which it does not let every version refuse
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # numpy.savez, but for its allow_pickle
                 for name in NAMES:
                     with archive.open(name + ".npy", "w", force_zip64=True) as member:
                         np.lib.format.write_array(member, arrays[name], allow_pickle=False)
@@ -76,103 +75,102 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         if isinstance(error, OSError):
             size = sum(array.nbytes for array in arrays.values()) / 1e6
             raise CheckpointError(
-                f"{path}: not written ({error.strerror or error}); the checkpoint that was there, if any, is intact: "
-                f"make room for {size:.0f} MB in a folder that can be written, and resume"
+                f"{path}: not written ({error.strerror or error}); a checkpoint that was there is intact: "
+                f"make room for {size:.0f} MB in a folder that can be written"
             ) from error
         raise
 
 
 def load_checkpoint(path: str | os.PathLike[str], architecture: dict[str, str] | None = None) -> Checkpoint:
-    """The checkpoint at path; with `architecture`, only if it is of these networks.
+    """The checkpoint at path; with `architecture`, only if its networks are these ({"G": repr(G)} asks for G alone).
 
     The shapes, types and sizes that the file promises are checked against its own size before anything large is
-    allocated, then the architecture, and after reading the digest and that every number is finite.
-    Raises CheckpointError, with the file's name and what is wrong, for everything else.
+    allocated, then the architecture; after reading, the digest, and that every number is finite.
+    Raises CheckpointError, with the file's name, what is wrong and the remedy.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             _inspect(archive, os.fstat(file.fileno()).st_size)
             arrays = {"text": _read(archive, "text")}
             fields = _parse(arrays["text"])
-            _require_architecture(path, fields["architecture"], architecture)
-            for name in (*VECTORS, "digest"):
-                arrays[name] = _read(archive, name)
+            for player, words in (architecture or {}).items():
+                found = fields["architecture"].get(player)
+                if found != words:
+                    raise CheckpointError(
+                        f"{path}: of another architecture: its {player} is {found}, not {words}: "
+                        f"ask for the networks that it was trained with, or start afresh in another folder"
+                    )
+            arrays |= {name: _read(archive, name) for name in (*VECTORS, "digest")}
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file: name a checkpoint.npz that a run has written") from None
+        raise CheckpointError(f"{path}: no such file: name a checkpoint that a run has written") from None
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, the npy reader and json raise a dozen kinds on damaged bytes
         reason = str(error) or type(error).__name__
-        raise CheckpointError(f"{path}: damaged, or no checkpoint ({reason}): take another one, or start afresh") from error
+        raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason}): {REMEDY}") from error
     if arrays["digest"].tobytes() != _digest(arrays):
-        raise CheckpointError(f"{path}: altered since it was written (its digest differs): take another one, or start afresh")
-    for name in VECTORS:
-        _require_finite(path, name, arrays[name])
+        raise CheckpointError(f"{path}: altered since it was written, its digest differs: {REMEDY}")
+    _require_finite(path, arrays)
     return Checkpoint(**{name: arrays[name] for name in VECTORS}, **fields)
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> bytes:
     digest = hashlib.sha256()
-    for name in NAMES[:-1]:
+    for name in (*VECTORS, "text"):
         digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].size} ".encode())
         digest.update(arrays[name].data)
     return digest.digest()
 
 
-def _require_finite(path: str | os.PathLike[str], name: str, array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        raise CheckpointError(f"{path}: {name} is not finite: the run has diverged; take an earlier checkpoint")
+def _require_finite(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
+    for name in VECTORS:
+        if not np.isfinite(arrays[name]).all():
+            raise CheckpointError(f"{path}: {name} has values that are not finite, the run has diverged: {REMEDY}")
 
 
 def _inspect(archive: zipfile.ZipFile, size: int) -> None:
-    """Raises ValueError unless these are the arrays expected, stored uncompressed, and no larger together than the file."""
+    """Raises ValueError unless these are the arrays expected, stored as they are, together no larger than the file."""
     members = archive.infolist()
     if sorted(member.filename for member in members) != sorted(name + ".npy" for name in NAMES):
-        raise ValueError("other arrays than a checkpoint's")
-    if any(member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 for member in members):
-        raise ValueError("compressed or encrypted")
+        raise ValueError("it holds other arrays")
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is compressed")
     if sum(member.file_size for member in members) > size:
-        raise ValueError("promises more bytes than it has")
+        raise ValueError("it promises more bytes than it has")
     kinds = dict.fromkeys(VECTORS, ("<f4", "<f8")) | {"text": ("|u1",), "digest": ("|u1",)}
-    count = {}
+    counts = {}
     for name in NAMES:
         with archive.open(name + ".npy") as member:
             if np.lib.format.read_magic(member) != (1, 0):
                 raise ValueError(f"{name} is of another version of the npy format")
             shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-            promised = member.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
-        if dtype.str not in kinds[name] or len(shape) != 1 or promised != archive.getinfo(name + ".npy").file_size:
+            header = member.tell()
+        if dtype.str not in kinds[name] or len(shape) != 1:
             raise ValueError(f"{name} is {dtype} of shape {shape}")
-        count[name] = shape[0]
-    if count["theta_g"] != count["v_g"] or count["theta_d"] != count["v_d"]:
+        if header + dtype.itemsize * shape[0] != archive.getinfo(name + ".npy").file_size:
+            raise ValueError(f"{name} promises {shape[0]} values, and has another number")
+        counts[name] = shape[0]
+    if counts["theta_g"] != counts["v_g"] or counts["theta_d"] != counts["v_d"]:
         raise ValueError("parameters and velocities differ in number")
 
 
-def _read(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def _read(archive: zipfile.ZipFile, name: str) -> Any:
     with archive.open(name + ".npy") as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _parse(text: np.ndarray) -> dict[str, Any]:
-    fields = json.loads(text.tobytes())
+    fields: dict[str, Any] = json.loads(text.tobytes())
     if fields.pop("format") != FORMAT:
-        raise ValueError("of another version of tinygan")
+        raise ValueError("it is of another version of tinygan")
     if fields.keys() != FIELDS.keys() or any(not isinstance(fields[key], kind) for key, kind in FIELDS.items()):
-        raise ValueError("its text lacks what a checkpoint's states")
+        raise ValueError("its text lacks what a checkpoint states")
     return fields
 
 
-def _require_architecture(path: str | os.PathLike[str], found: dict[str, str], asked: dict[str, str] | None) -> None:
-    for player in asked or {}:
-        if found.get(player) != asked[player]:
-            raise CheckpointError(
-                f"{path}: of another architecture: its {player} is {found.get(player)}, not {asked[player]}: "
-                f"ask for the networks it was trained with, or start afresh in another folder"
-            )
-
-
 def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename needs no such help
+    """Force the rename itself to the disk."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
