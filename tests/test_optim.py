@@ -89,12 +89,19 @@ def test_a_numpy_scalar_as_rate_or_momentum_promotes_nothing(xp):
     assert bits(theta) == bits(other)
 
 
-def test_the_rate_may_be_a_function_of_the_update_from_1_or_be_changed_between_steps(xp):
+@pytest.mark.parametrize("n", [1, 5 * CHUNK])
+def test_a_rate_that_is_a_function_is_asked_once_an_update(n):
     asked = []
-    optimizer = MomentumSGD(xp.zeros(1), lambda t: asked.append(t) or 1.0 / t)
+    optimizer = MomentumSGD(np.zeros(n), lambda t: asked.append(t) or 0.1)
+    for _ in range(3):
+        optimizer.step(np.ones(n))
+    assert asked == [1, 2, 3]
+
+
+def test_the_rate_may_be_a_function_of_the_update_from_1_or_be_changed_between_steps(xp):
+    optimizer = MomentumSGD(xp.zeros(1), lambda t: 1.0 / t)
     for _ in range(3):
         optimizer.step(xp.ones(1))
-    assert asked == [1, 2, 3]
     assert optimizer.updates == 3
     assert optimizer.next_learning_rate == 0.25
     assert float(host(optimizer.theta)[0]) == pytest.approx(-(1 + 1 / 2 + 1 / 3))

@@ -48,18 +48,18 @@ class MomentumSGD:
         """One update, in place, with the gradient ∇ of what is to be minimised; `grad` is not changed."""
         if grad.shape != self.theta.shape or grad.dtype != self.theta.dtype:
             raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.theta.dtype}")
+        eta = self.next_learning_rate  # asked for once: the caller's function need not be safe in threads
         if get_array_module(grad) is np and len(grad) >= 4 * CHUNK:
             # Memory bounds the update, not arithmetic: each core walks its share of θ, v and ∇ through its own cache.
             share = -(-len(grad) // cpu_threads())
             shares = [slice(start, start + share) for start in range(0, len(grad), share)]
-            list(_threads.map(lambda part: self._update(part, grad), shares))
+            list(_threads.map(lambda part: self._update(part, grad, eta), shares))
         else:
-            self._update(slice(0, len(grad)), grad)
+            self._update(slice(0, len(grad)), grad, eta)
         self.updates += 1
 
-    def _update(self, share: slice, grad: Array) -> None:
-        xp = get_array_module(grad)
-        eta, mu = self.next_learning_rate, float(self.momentum)
+    def _update(self, share: slice, grad: Array, eta: float) -> None:
+        xp, mu = get_array_module(grad), float(self.momentum)
         eta_grad = xp.empty_like(grad[:CHUNK])
         for start in range(share.start, min(share.stop, len(grad)), CHUNK):
             part = slice(start, min(start + CHUNK, share.stop))
