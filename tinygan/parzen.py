@@ -2,13 +2,11 @@
 
     log p(x) = log (1/n) Σⱼ exp(−‖x − sⱼ‖² / 2σ²) − d log(σ √(2π))
 
-in nats: a Gaussian of width σ around each of n samples s₁ … sₙ of the generator, and the mean of log p(x) over a test set.
-The width σ is chosen on validation data, never on the test set. Any framework's samples will do, on either backend:
+in nats: a Gaussian of width σ around each of n samples s₁ … sₙ of the generator; the score is the mean of log p(x) over
+a test set. σ is chosen on validation data, never on the test set. Any framework's samples will do, on either backend:
 
     result = evaluate(samples, validation[:1000], test)     # pixels in [0, 1], one row per image
     print(result)
-
-What it cannot do. PLACEHOLDER
 """
 
 import argparse
@@ -94,32 +92,51 @@ class ParzenWindow:
 
         Warns      FewSamplesWarning, RangeWarning
         """
-        x, x_range = self._check_rows(x, "x")
         _warn_few_samples(self.n_samples)
+        return self._mean_and_standard_error(x, "x")
+
+    def _mean_and_standard_error(self, x: Array, name: str) -> tuple[float, float]:
+        x, x_range = self._check_rows(x, name)
         _warn_range(self._range, x_range)
-        return _mean_and_standard_error(self._log_densities(x, [self.sigma])[0])
+        log_p = self._log_densities(x, [self.sigma])[0]
+        return float(log_p.mean()), float(log_p.std()) / len(x) ** 0.5
+
+    def _select_sigma(self, validation: Array, sigmas: Sequence[float]) -> tuple[float, Any]:
+        widths = [_check_sigma(sigma) for sigma in sigmas]
+        if not widths:
+            raise ArgumentError("sigmas is empty: give at least one bandwidth")
+        validation, validation_range = self._check_rows(validation, "validation")
+        _warn_range(self._range, validation_range)
+        means = to_host(self._log_densities(validation, widths).mean(axis=1))
+        best = widths[int(means.argmax())]
+        if best in (min(widths), max(widths)):
+            message = f"the best σ, {best:.4g}, is at the edge of those tried: widen the grid"
+            warnings.warn(message, SigmaEdgeWarning, stacklevel=3)
+        return best, means
 
     def _check_rows(self, x: Array, name: str) -> tuple[Array, tuple[float, float]]:
-        """x and its range, if it can be compared with the samples."""
+        """x, if it can be compared with the samples, and its range."""
         if not self._blocks:
             raise ArgumentError("no samples yet: call fit(samples) first")
         x, x_range = _check_pixels(x, name)
         if x.shape[1] != self.n_dimensions:
             raise ArgumentError(f"{name}: {x.shape[1]} values in a row, but {self.n_dimensions} in a sample")
         if get_array_module(x) is not self._xp:
-            raise ArgumentError(f"{name} and the samples are on different devices: move one with tinygan.backend")
+            raise ArgumentError(f"{name} and the samples are on different devices: move one with tinygan.to_device")
         return x, x_range
 
     def _centred(self, rows: Array) -> tuple[Array, Array]:
-        """r − centre in the samples' dtype, and ½‖r − centre‖² in float64."""
+        """r − centre, and ½‖r − centre‖², which is summed in float64."""
         rows = rows.astype(self._dtype) - self._centre
-        return rows, (rows.astype(np.float64) ** 2).sum(axis=1) / 2
+        return rows, ((rows.astype(np.float64) ** 2).sum(axis=1) / 2).astype(self._dtype)
 
     def _log_densities(self, x: Array, sigmas: Sequence[float]) -> Array:
         """log p(x) for every σ, from one pass over the distances: (len(sigmas), m), float64."""
         xp = self._xp
         inverse_variances = [1 / sigma**2 for sigma in sigmas]
         log_p = xp.empty((len(sigmas), len(x)), np.float64)
+        # Written to again and again: fresh memory for each block would cost half as much as the arithmetic on it.
+        u_buffer, terms_buffer = xp.empty((2, min(BLOCK, len(x)) * min(BLOCK, self.n_samples)), self._dtype)
         for start in range(0, len(x), BLOCK):
             rows, half_rows = self._centred(x[start : start + BLOCK])
             # −½‖x − s‖² = u − ½‖x‖² with u = x·s − ½‖s‖². Σⱼ exp(uⱼ/σ²) = exp(top/σ²) Σⱼ exp((uⱼ − top)/σ²), where
@@ -127,12 +144,14 @@ class ParzenWindow:
             top = xp.full(len(rows), -np.inf, self._dtype)
             sums = xp.zeros((len(sigmas), len(rows)), np.float64)
             for samples, half_samples in self._blocks:
-                u = rows @ samples.T
-                u -= half_samples.astype(self._dtype)
+                shape = len(rows), len(samples)
+                u, terms = (buffer[: math.prod(shape)].reshape(shape) for buffer in (u_buffer, terms_buffer))
+                xp.matmul(rows, samples.T, out=u)
+                u -= half_samples
                 new_top = xp.maximum(top, u.max(axis=1))
                 u -= new_top[:, None]
                 for k, inverse_variance in enumerate(inverse_variances):
-                    terms = u * inverse_variance
+                    xp.multiply(u, inverse_variance, out=terms)
                     # Beside the largest term, 1, an exp(−87) is nothing, and below it exp becomes slow (subnormal).
                     xp.maximum(terms, -87, out=terms)
                     xp.exp(terms, out=terms)
@@ -156,19 +175,9 @@ def select_sigma(samples: Array, validation: Array, sigmas: Sequence[float]) -> 
     The distances do not depend on σ: they are computed once. The authors take AUTHORS_SIGMAS and the first 1,000
     validation images of MNIST.
     """
-    widths = [_check_sigma(sigma) for sigma in sigmas]
-    if not widths:
-        raise ArgumentError("sigmas is empty: give at least one bandwidth")
-    window = ParzenWindow(widths[0]).fit(samples)
-    validation, validation_range = window._check_rows(validation, "validation")
+    window = ParzenWindow(sigma=1).fit(samples)
     _warn_few_samples(window.n_samples)
-    _warn_range(window._range, validation_range)
-    means = to_host(window._log_densities(validation, widths).mean(axis=1))
-    best = widths[int(means.argmax())]
-    if best in (min(widths), max(widths)):
-        message = f"the best σ, {best:.4g}, is at the edge of those tried: widen the grid"
-        warnings.warn(message, SigmaEdgeWarning, stacklevel=2)
-    return best, means
+    return window._select_sigma(validation, sigmas)
 
 
 @dataclass(frozen=True)
@@ -195,8 +204,8 @@ class ParzenResult:
                 f"log-likelihood  {self.log_likelihood:,.1f} ± {self.standard_error:.1f} nats"
                 f"  (Gaussian Parzen window; mean ± standard error of {self.test_rows:,} test rows)",
                 f"samples         {self.samples:,} of {self.dimensions:,} dimensions",
-                f"σ               {self.sigma:.4g}, the best of {len(self.sigmas)} on {self.validation_rows:,}"
-                " validation rows",
+                f"σ               {self.sigma:.4g}, the best of {len(self.sigmas)} on {self.validation_rows:,} rows of"
+                " validation data",
                 "       σ  log-likelihood (nats, validation)",
                 *curve,
             )
@@ -207,27 +216,24 @@ class ParzenResult:
         return asdict(self)
 
 
-def evaluate(
-    samples: Array, validation: Array, test: Array, sigmas: Sequence[float] = AUTHORS_SIGMAS
-) -> ParzenResult:
+def evaluate(samples: Array, validation: Array, test: Array, sigmas: Sequence[float] = AUTHORS_SIGMAS) -> ParzenResult:
     """The whole protocol: σ by the validation data, then the mean log-likelihood of the test data, once.
 
     Shapes     samples (n, d)    validation (m_v, d)    test (m, d)    sigmas (K,)
     Raises     ArgumentError, as ParzenWindow
     Warns      SigmaEdgeWarning, FewSamplesWarning, RangeWarning
 
-    Source: section 5 of the paper, and the authors' code: 10,000 samples, the first 1,000 validation images, AUTHORS_SIGMAS,
-    the whole test set.
+    Source: section 5 of the paper, and the authors' code: 10,000 samples, the first 1,000 validation images of MNIST,
+    AUTHORS_SIGMAS, the whole test set.
     """
-    sigma, means = select_sigma(samples, validation, sigmas)
-    window = ParzenWindow(sigma).fit(samples)
-    test, test_range = window._check_rows(test, "test")
-    _warn_range(window._range, test_range)
-    mean, standard_error = _mean_and_standard_error(window._log_densities(test, [sigma])[0])
+    window = ParzenWindow(sigma=1).fit(samples)
+    _warn_few_samples(window.n_samples)
+    window.sigma, means = window._select_sigma(validation, sigmas)
+    mean, standard_error = window._mean_and_standard_error(test, "test")
     return ParzenResult(
         log_likelihood=mean,
         standard_error=standard_error,
-        sigma=sigma,
+        sigma=window.sigma,
         samples=window.n_samples,
         dimensions=window.n_dimensions,
         test_rows=len(test),
@@ -235,10 +241,6 @@ def evaluate(
         sigmas=tuple(float(s) for s in sigmas),
         validation_log_likelihoods=tuple(means.tolist()),
     )
-
-
-def _mean_and_standard_error(log_p: Array) -> tuple[float, float]:
-    return float(log_p.mean()), float(log_p.std()) / len(log_p) ** 0.5
 
 
 def _check_sigma(sigma: float) -> float:
@@ -255,7 +257,7 @@ def _check_pixels(x: Array, name: str) -> tuple[Array, tuple[float, float]]:
     if x.dtype not in (np.float32, np.float64):
         raise ArgumentError(f"{name} is {x.dtype}: give float32 or float64 in the range of the data, as images / 255")
     if x.ndim != 2 or x.size == 0:
-        raise ArgumentError(f"{name} has the shape {x.shape}: give one row per image, x.reshape(len(x), -1), and at least one")
+        raise ArgumentError(f"{name} has the shape {x.shape}: give rows, one per image: x.reshape(len(x), -1)")
     low, high = float(x.min()), float(x.max())
     if not (-LARGEST < low and high < LARGEST):  # NaN is neither
         raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): mend what made them")
@@ -275,7 +277,7 @@ def _warn_range(samples: tuple[float, float], data: tuple[float, float]) -> None
             f"the samples lie in [{samples[0]:.3g}, {samples[1]:.3g}] but the data in [{data[0]:.3g}, {data[1]:.3g}]: "
             "are both on the same scale?"
         )
-        warnings.warn(message, RangeWarning, stacklevel=3)
+        warnings.warn(message, RangeWarning, stacklevel=4)
 
 
 # ---- The command line: python -m tinygan parzen
@@ -333,11 +335,9 @@ def _read_rows(path: str) -> Array:
     except (OSError, EOFError, MemoryError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: {error}: give a .npy file of numbers, as numpy.save writes it, or an IDX file") from error
+        raise DataError(f"{path}: {error}: give numbers in a .npy file, as numpy.save writes it, or in IDX") from error
     if images.dtype == np.uint8:
         images = pixels(images)
     if images.dtype.kind != "f" or images.ndim < 2:
-        raise DataError(
-            f"{path}: {images.dtype} of shape {images.shape} are no images: save uint8 pixels or floats, (n, …)"
-        )
+        raise DataError(f"{path}: {images.dtype} of shape {images.shape} are no images: save uint8 or float pixels, (n, …)")
     return images.reshape(len(images), -1).astype(np.float64 if images.dtype.itemsize >= 8 else np.float32, copy=False)
