@@ -18,6 +18,7 @@ from tinygan import (
     Maxout,
     MomentumSGD,
     Network,
+    ParzenWindow,
     ReLU,
     Reshape,
     Sigmoid,
@@ -29,10 +30,10 @@ from tinygan import (
     learning_rate_schedule,
     max_column_norm,
     momentum_schedule,
+    pixels,
     softplus,
     value_function,
 )
-from tinygan.parzen import ParzenWindow
 
 EQUATIONS = []
 
@@ -141,7 +142,7 @@ def uniform():
     yield 100 * abs(u - np.arange(w.size) / w.size).max() < 1.95, True  # Kolmogorov and Smirnov, 1 in 1000
 
 
-@printed(Sparse, "n distinct inputs with w ~ N(0, 1); every other weight is 0")
+@printed(Sparse, "n distinct inputs have w ~ N(0, 1), the others 0")
 def sparse():
     w, n = np.empty((100, 100)), 9
     Sparse(n)(rng, w)
@@ -234,7 +235,13 @@ def marginals():
     yield round(start[2], 3), -16.118
 
 
-# ---- Evaluation
+# ---- Data and evaluation
+
+
+@printed(pixels, "x = images / 255")
+def pixels_():
+    images = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    yield pixels(images, dtype=np.float64), images / 255
 
 
 @printed(ParzenWindow, "log p(x) = log (1/n) Σⱼ exp(−‖x − sⱼ‖² / 2σ²) − d log(σ √(2π))")
