@@ -90,7 +90,7 @@ class Comparison:
 
     def __str__(self) -> str:
         entry = " along a random direction" if self.index is None else f"[{', '.join(map(str, self.index))}]"
-        ratio = f", ratio {self.analytic / self.numeric:.6g}" if self.numeric else ""
+        ratio = f", ratio {self.analytic / self.numeric + 0.0:.6g}" if self.numeric else ""
         found = f"backward {self.analytic:.6g}, numeric {self.numeric:.6g}{ratio}, relative error {self.error:.1e}"
         return f"{self.block}{entry}: {found}"
 
@@ -473,7 +473,8 @@ def _step_row(subject: str, player: str, variant: str) -> Report:
 
     It is compared with the cost as the paper states it, in log D and log(1 − D), at the θ where it is to be taken.
     """
-    return _merge(subject, (_check_step(f"{cost} cost", player, variant, cost) for cost in GENERATOR_COSTS))
+    costs = GENERATOR_COSTS if player == "G" else GENERATOR_COSTS[:1]  # D's gradient knows nothing of G's cost
+    return _merge(subject, (_check_step(f"{cost} cost", player, variant, cost) for cost in costs))
 
 
 def _check_step(subject: str, player: str, variant: str, generator_cost: str) -> Report:

@@ -1,0 +1,575 @@
+"""The checker, proven: every seeded fault is rejected by name, beside a correct twin that is accepted."""
+
+import numpy as np
+import pytest
+
+import tinygan.gan
+import tinygan.gradcheck
+from tinygan import (
+    ArgumentError,
+    Constant,
+    Dropout,
+    GradientError,
+    Layer,
+    Linear,
+    Maxout,
+    ReLU,
+    Sigmoid,
+    Uniform,
+    check_gradient,
+    check_layer,
+    discriminator_loss,
+    generator_loss,
+)
+from tinygan.gradcheck import LAYERS, ROWS, TOLERANCE
+
+pytestmark = pytest.mark.gradcheck
+
+
+def rejected(layer, x=(5, 4), seed=0):
+    """The message with which check_layer rejects it."""
+    with pytest.raises(GradientError) as raised:
+        check_layer(layer, x, seed=seed)
+    return str(raised.value)
+
+
+# ---- The engine itself
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_gradcheck(row):
+    report = ROWS[row]()
+    assert report.passed, str(report)
+    assert report.subject == row
+    assert sum(block.entries for block in report.blocks) > 10
+    assert all(block.directions == 3 or block.entries == 1 for block in report.blocks)
+
+
+def test_every_layer_has_a_row():
+    assert {kind.__name__ for kind in Layer.__subclasses__() if kind.__module__.startswith("tinygan.")} <= set(LAYERS)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("name", LAYERS)
+def test_no_correct_layer_is_rejected_whatever_the_seed(name, seed):
+    make, shape = LAYERS[name][0]
+    assert check_layer(make(), shape, seed=seed).error < TOLERANCE / 10
+
+
+# ---- Wrong derivatives
+
+
+class Faulty(Linear):
+    """Linear(4, 4), whose true results go through `dx_fault` and `grads_fault` on their way out."""
+
+    def __init__(self, dx_fault=None, grads_fault=None, n=4):
+        super().__init__(n, n)
+        self.dx_fault, self.grads_fault = dx_fault, grads_fault
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        dx = super().backward(dy, cache, grads, need_dx)
+        if grads is not None and self.grads_fault:
+            self.grads_fault(grads, cache, dy)
+        if dx is not None and self.dx_fault:
+            dx = self.dx_fault(dx, dy, self.W)
+        return dx
+
+
+def scale_W(factor):
+    def fault(grads, x, dy):
+        grads["W"] *= factor
+
+    return fault
+
+
+def scale_b(factor):
+    def fault(grads, x, dy):
+        grads["b"] *= factor
+
+    return fault
+
+
+def test_the_correct_twin_is_accepted():
+    assert check_layer(Faulty(), (5, 4)).passed
+    assert check_layer(Faulty(lambda dx, dy, W: dx * 1.0, scale_W(1.0)), (5, 4)).passed
+
+
+@pytest.mark.parametrize("factor", [1.0001, 0.9999, 2.001, 0.5, 0.0, -1.0])
+@pytest.mark.parametrize("block", ["x", "W", "b"])
+def test_a_factor_is_rejected_and_named(block, factor):
+    faults = {
+        "x": lambda: Faulty(dx_fault=lambda dx, dy, W: dx * factor),
+        "W": lambda: Faulty(grads_fault=scale_W(factor)),
+        "b": lambda: Faulty(grads_fault=scale_b(factor)),
+    }
+    message = rejected(faults[block]())
+    assert f"ratio {factor:.6g}," in message
+    wrong = [line.split()[0] for line in message.splitlines() if line.endswith("WRONG")][1:]
+    assert wrong == [block]
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (300, 4)])  # entry by entry, and by directions
+def test_a_missing_transpose_is_rejected(shape):
+    assert "  x[" in rejected(Faulty(dx_fault=lambda dx, dy, W: dy @ W), shape)
+
+
+def test_a_transposed_weight_gradient_is_rejected():
+    def fault(grads, x, dy):
+        grads["W"][...] = dy.T @ x
+
+    assert "  W[" in rejected(Faulty(grads_fault=fault))
+
+
+def test_zero_times_dy_is_rejected():
+    assert "backward 0, numeric" in rejected(Faulty(dx_fault=lambda dx, dy, W: 0 * dy))
+
+
+def test_a_bias_gradient_that_is_forgotten_is_rejected():
+    class Forgetful(Linear):
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            if grads is not None:
+                grads["W"][...] = cache.T @ dy
+            return dy @ self.W.T if need_dx else None
+
+    message = rejected(Forgetful(4, 4))
+    assert "backward leaves NaN in b, first at b[0]" in message
+    assert "b[0]: backward nan" in message
+
+
+def test_a_forgotten_sum_over_the_minibatch_is_rejected():
+    def fault(grads, x, dy):
+        grads["b"][...] = dy.mean(axis=0)
+
+    assert "ratio 0.2," in rejected(Faulty(grads_fault=fault))  # m = 5
+
+
+class MasklessDropout(Dropout):
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy.copy() if need_dx else None
+
+
+class UnscaledDropout(Dropout):
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy * (cache > 0) if need_dx and cache is not None else dy if need_dx else None
+
+
+def test_a_dropped_mask_is_rejected():
+    assert "numeric 0, relative error" in rejected(MasklessDropout(0.5))
+    assert "ratio 0.75," in rejected(UnscaledDropout(0.75))
+    assert check_layer(Dropout(0.5), (5, 4)).passed
+
+
+class Doubles(Layer):
+    """y = 2x in training, y = x otherwise; `slopes` is what backward takes for these."""
+
+    def __init__(self, slopes):
+        self.slopes = slopes
+
+    def forward(self, x, train=False, rng=None):
+        return (x * 2, self.slopes[0]) if train else (x, self.slopes[1])
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy * cache if need_dx else None
+
+
+def test_a_fault_that_only_training_or_only_testing_has_is_rejected():
+    assert check_layer(Doubles((2.0, 1.0)), (5, 4)).passed
+    training, testing = rejected(Doubles((3.0, 1.0))), rejected(Doubles((2.0, 3.0)))
+    assert "ratio 1.5," in training
+    assert "x (train=False)[" not in training
+    assert "x (train=False)[" in testing
+    assert "ratio 3," in testing
+
+
+def test_a_derivative_is_rejected_that_an_all_ones_upstream_gradient_cannot_see():
+    """The rows of a softmax sum to 1, so with dy = 1 a backward that returns 0 looks right."""
+
+    class Softmax(Layer):
+        def forward(self, x, train=False, rng=None):
+            y = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+            return y, y
+
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            return cache * (dy - (dy * cache).sum(axis=1, keepdims=True)) if need_dx else None
+
+    class Blind(Softmax):
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            return 0 * dy if need_dx else None
+
+    assert check_layer(Softmax(), (5, 4)).passed
+    assert "backward 0, numeric" in rejected(Blind())
+
+
+def test_a_derivative_is_rejected_that_is_right_only_where_the_bias_starts():
+    class StartsAtZero(Linear):
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            dx = super().backward(dy, cache, grads, need_dx)
+            if grads is not None:
+                grads["W"] += self.b  # 0 in a new network
+            return dx
+
+    assert "  W[" in rejected(StartsAtZero(4, 4))
+
+
+# ---- One wrong entry among thousands
+
+
+class OneWrong(Linear):
+    def __init__(self, n_in, n_out, i, j, factor, block="W"):
+        super().__init__(n_in, n_out, weight=Uniform(0.1))
+        self.i, self.j, self.factor, self.block = i, j, factor, block
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        dx = super().backward(dy, cache, grads, need_dx)
+        if self.block == "x" and dx is not None:
+            dx[self.i, self.j] *= self.factor
+        if self.block == "W" and grads is not None:
+            grads["W"][self.i, self.j] *= self.factor
+        return dx
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, 1.01, 2.001])
+@pytest.mark.parametrize("block", ["x", "W"])
+def test_one_wrong_entry_among_thousands_is_found_and_named(block, factor):
+    """W has 6,000 entries, and x 2,000: only directions are taken, and the wrong entry is found by halving."""
+    report = check_layer(OneWrong(100, 60, 17, 23, 1.0, block), (20, 100))
+    assert [b.entries for b in report.blocks] == [0, 0, 60]
+    message = rejected(OneWrong(100, 60, 17, 23, factor, block), (20, 100))
+    assert f"{block}[17, 23]: backward" in message
+    assert message.count(": backward") == 1  # and no other entry is
+
+
+def test_one_entry_that_is_off_by_a_hundredth_among_a_million_is_found():
+
+    class OffByAHundredth(Faulty):
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            dx = super().backward(dy, cache, grads, need_dx)
+            if grads is not None:
+                grads["W"][321, 123] += 0.01 * grads["W"].std()
+            return dx
+
+    assert check_layer(Faulty(n=1000), (4, 1000)).passed
+    assert "W[321, 123]: backward" in rejected(OffByAHundredth(n=1000), (4, 1000))
+
+
+def test_few_wrong_entries_are_spelled_out_and_the_others_counted():
+    message = rejected(Faulty(grads_fault=scale_W(2.001)))
+    assert message.count("W[") == 3
+    assert "and 13 more" in message
+
+
+# ---- The protocol
+
+
+def broken(forward=None, backward=None, base=Linear):
+    """A correct layer, which before or after its own work also does what it should not."""
+
+    class Broken(base):
+        def forward(self, x, train=False, rng=None):
+            y, cache = super().forward(x, train, rng)
+            if forward:
+                forward(self, x, y, cache)
+            return y, cache
+
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            dx = super().backward(dy, cache, grads, need_dx)
+            return backward(self, dy, cache, grads, dx, need_dx) if backward else dx
+
+    return Broken(4, 4) if base is Linear else Broken()
+
+
+def overwrite(array):
+    array *= 1.5
+
+
+def and_return_dx(action):
+    def backward(self, dy, cache, grads, dx, need_dx):
+        action(self, dy, cache)
+        return dx
+
+    return backward
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: broken(forward=lambda self, x, y, cache: overwrite(x), base=Sigmoid), "forward writes to x"),
+        (lambda: broken(forward=lambda self, x, y, cache: overwrite(self.W)), "forward writes to W"),
+        (lambda: broken(backward=and_return_dx(lambda self, dy, cache: overwrite(dy))), "backward writes to dy"),
+        (lambda: broken(backward=and_return_dx(lambda self, dy, cache: overwrite(self.b))), "backward writes to b"),
+        (lambda: broken(backward=and_return_dx(lambda self, dy, cache: overwrite(cache))), "backward writes to x"),
+        (
+            lambda: broken(backward=and_return_dx(lambda self, dy, cache: overwrite(cache)), base=Sigmoid),
+            "backward writes to cache",
+        ),
+    ],
+)
+def test_a_callers_array_that_is_overwritten_is_named(layer, message):
+    assert message in rejected(layer()).splitlines()[1]
+
+
+def test_a_last_bit_that_is_overwritten_is_seen():
+    def nudge(self, dy, cache):
+        dy[0, 0] = np.nextafter(dy[0, 0], 9)
+
+    assert "backward writes to dy" in rejected(broken(backward=and_return_dx(nudge)))
+
+
+def accumulate(self, dy, cache, grads, dx, need_dx):
+    if grads is not None:
+        grads["b"][...] = np.nan  # what `grads["b"] += …` leaves behind where grads held NaN
+    return dx
+
+
+def rebind(self, dy, cache, grads, dx, need_dx):
+    if grads is not None:
+        grads["W"] = cache.T @ dy
+    return dx
+
+
+def ignore_need_dx(self, dy, cache, grads, dx, need_dx):
+    return dy @ self.W.T
+
+
+def without_grads_differs(self, dy, cache, grads, dx, need_dx):
+    return dx if grads is not None or dx is None else dx * 1.5
+
+
+def gradients_without_need_dx_differ(self, dy, cache, grads, dx, need_dx):
+    if not need_dx and grads is not None:
+        grads["b"] *= 2
+    return dx
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (accumulate, "backward leaves NaN in b, first at b[0]"),
+        (rebind, 'backward rebinds grads["W"]'),
+        (ignore_need_dx, "backward with need_dx=False returns something"),
+        (without_grads_differs, "backward without grads returns another dx"),
+        (gradients_without_need_dx_differ, "backward with need_dx=False finds other gradients"),
+        (lambda self, dy, cache, grads, dx, need_dx: None, "backward returns dx as None"),
+        (
+            lambda self, dy, cache, grads, dx, need_dx: dx.T if need_dx else None,
+            "backward returns dx as float64 of shape (4, 5), x is float64 of shape (5, 4)",
+        ),
+        (
+            lambda self, dy, cache, grads, dx, need_dx: dx.astype(np.float32) if need_dx else None,
+            "backward returns dx as float32",
+        ),
+        (
+            lambda self, dy, cache, grads, dx, need_dx: dx * np.float64(1) if need_dx else None,
+            "backward turns float32 into float64",
+        ),
+    ],
+)
+def test_a_breach_of_the_protocol_is_named(fault, message):
+    assert message in rejected(broken(backward=fault))
+
+
+def test_a_forward_that_upcasts_is_named():
+    class Upcasts(Sigmoid):
+        def forward(self, x, train=False, rng=None):
+            y, cache = super().forward(x)
+            return y * np.float64(1), cache
+
+    assert "forward turns float32 into float64" in rejected(Upcasts())
+
+
+class KeepsState(Sigmoid):
+    """The popular fault: what backward needs is kept on the layer, and D on fake overwrites D on real."""
+
+    def forward(self, x, train=False, rng=None):
+        y, self.derivative = super().forward(x)
+        return y, None
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return super().backward(dy, self.derivative, grads, need_dx)
+
+
+class ReusesItsOutput(ReLU):
+    workspace = None
+
+    def forward(self, x, train=False, rng=None):
+        if self.workspace is None or self.workspace.dtype != x.dtype:
+            self.workspace = np.empty_like(x)
+        return np.maximum(x, 0, out=self.workspace), self.workspace
+
+
+class ReusesItsDx(ReLU):
+    workspace = None
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        if not need_dx:
+            return None
+        if self.workspace is None or self.workspace.dtype != dy.dtype:
+            self.workspace = np.empty_like(dy)
+        return np.multiply(dy, cache > 0, out=self.workspace)
+
+
+class HiddenRandomness(Layer):
+    random = np.random.default_rng(0)
+
+    def forward(self, x, train=False, rng=None):
+        mask = self.random.choice([0.0, 2.0], x.shape).astype(x.dtype)
+        return x * mask, mask
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy * cache if need_dx else None
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (KeepsState, "backward returns something else after a second forward"),
+        (ReusesItsOutput, "a second forward writes to cache"),
+        (ReusesItsDx, "backward writes to the dx that it returned before"),
+        (HiddenRandomness, "forward returns another y for the same x, train and rng"),
+    ],
+)
+def test_state_on_a_layer_is_named(layer, message):
+    assert message in rejected(layer())
+
+
+# ---- What a learner gives it
+
+
+class Logarithm(Layer):
+    """y = log x, for x > 0"""
+
+    def forward(self, x, train=False, rng=None):
+        return np.log(x), x
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy / cache if need_dx else None
+
+
+def test_an_input_can_be_given_where_the_domain_is_not_everything():
+    x = np.arange(1.0, 13).reshape(3, 4)
+    assert check_layer(Logarithm(), x).passed
+    assert np.array_equal(x, np.arange(1.0, 13).reshape(3, 4))
+
+
+def test_a_layer_that_is_in_a_network_is_refused():
+    layer = Linear(4, 4)
+    check_layer(layer, (5, 4))
+    with pytest.raises(ArgumentError, match="in a network already"):
+        check_layer(layer, (5, 4))
+
+
+def test_an_upstream_gradient_of_any_shape():
+    """A layer over more than two axes, whose parameter is a 0-d array."""
+
+    class Gain(Layer):
+        declarations = {"g": ((), Constant(1.0))}
+
+        def forward(self, x, train=False, rng=None):
+            return x * self.g, x
+
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            if grads is not None:
+                grads["g"][...] = (dy * cache).sum()
+            return dy * self.g if need_dx else None
+
+    report = check_layer(Gain(), (2, 3, 2, 2))
+    assert [(block.name, block.shape, block.entries) for block in report.blocks] == [
+        ("x", (2, 3, 2, 2), 24),
+        ("g", (), 1),
+    ]
+
+
+def test_the_report_is_a_table():
+    lines = str(check_layer(Maxout(3, 2, 4), (5, 3))).splitlines()
+    assert lines[0] == "Maxout(3, 2, 4) on an input of shape (5, 3): passed"
+    assert [line.split()[0] for line in lines[1:]] == ["x", "W", "b"]
+    assert all("entries, 3 directions" in line for line in lines[1:])
+
+
+def test_check_gradient_of_any_cost():
+    W = np.random.default_rng(0).standard_normal((3, 2))
+    before = W.copy()
+    report = check_gradient(lambda: (W**3).sum(), {"W": W}, {"W": 3 * W**2})
+    assert report.error < 1e-7
+    assert W.tobytes() == before.tobytes()
+    with pytest.raises(GradientError, match=r"W\[2, 1\]: backward"):
+        check_gradient(lambda: (W**3).sum(), {"W": W}, {"W": 3 * W**2 + np.array([[0, 0], [0, 0], [0, 1]])})
+    with pytest.raises(GradientError, match=r"the gradient of W has the shape \(2, 3\), W has \(3, 2\)"):
+        check_gradient(lambda: (W**3).sum(), {"W": W}, {"W": 3 * W.T**2})
+
+
+def test_check_gradient_puts_values_back_if_the_cost_raises():
+    W = np.ones(3)
+
+    def cost():
+        if W[1] != 1:
+            raise ZeroDivisionError
+        return W.sum()
+
+    with pytest.raises(ZeroDivisionError):
+        check_gradient(cost, {"W": W}, {"W": np.ones(3)})
+    assert W.tolist() == [1, 1, 1]
+
+
+def test_check_gradient_refuses_what_it_cannot_use():
+    W = np.ones((3, 2))
+    for values in {"W": W.astype(np.float32)}, {"W": W.T}:
+        with pytest.raises(ArgumentError, match="W must be a C-contiguous float64 array"):
+            check_gradient(lambda: 0.0, values, values)
+    with pytest.raises(ArgumentError, match="give both of each"):
+        check_gradient(lambda: 0.0, {"W": W}, {"V": W})
+
+
+def test_the_floor_does_not_hide_small_gradients():
+    """Gradients of 10⁻⁴⁰ are compared in full where nothing larger is beside them."""
+    a = np.array([[-92.0]])
+
+    def cost():
+        return np.logaddexp(a, 0).mean()
+
+    gradient = np.exp(a - np.logaddexp(a, 0))
+    assert gradient < 1e-39
+    assert check_gradient(cost, {"a": a}, {"a": gradient}).passed
+    with pytest.raises(GradientError, match="ratio 1.0001,"):
+        check_gradient(cost, {"a": a}, {"a": gradient * 1.0001})
+
+
+# ---- Faults in costs and in whole steps
+
+
+def scaled(loss, factor):
+    def faulty(*args, **kwargs):
+        cost, *gradients = loss(*args, **kwargs)
+        return cost, *(factor * gradient for gradient in gradients)
+
+    return faulty
+
+
+@pytest.mark.parametrize("factor", [1.0001, -1.0])
+@pytest.mark.parametrize("variant", tinygan.gan.VARIANTS)
+@pytest.mark.parametrize(("player", "loss"), [("D", discriminator_loss), ("G", generator_loss)])
+def test_a_wrong_cost_is_seen_in_the_whole_step_of_its_player_alone(player, loss, variant, factor, monkeypatch):
+    monkeypatch.setattr(tinygan.gan, loss.__name__, scaled(loss, factor))
+    report = ROWS[f"{player} step, {variant}"]()
+    assert not report.passed
+    assert f"ratio {factor:.6g}," in str(report)
+    if variant == "simultaneous":  # in the others G's gradient is taken at the θ_d that D's step has reached
+        assert ROWS[f"{'G' if player == 'D' else 'D'} step, {variant}"]().passed
+
+
+@pytest.mark.parametrize("player", "DG")
+def test_a_dropped_mask_is_seen_in_the_whole_step(player, monkeypatch):
+    monkeypatch.setattr(Dropout, "backward", MasklessDropout.backward)
+    assert not ROWS[f"{player} step, simultaneous"]().passed
+
+
+def test_a_clipped_probability_is_seen_in_the_cost():
+    """The gradient of −log(D + 10⁻⁸) is 0 where D is confidently wrong; that of −log D is −1."""
+
+    def clipped(a):
+        p = 1 / (1 + np.exp(-a))
+        return generator_loss(a)[0], -p * (1 - p) / (p + 1e-8) / len(a)
+
+    report = tinygan.gradcheck._loss_row("clipped", ("a_fake",), clipped)
+    wrong = {block.name for block in report.blocks if block.wrong}
+    assert wrong >= {"a_fake at -100", "a_fake at -30", "a_fake at 100"}
