@@ -161,10 +161,10 @@ def test_08_minimax_and_non_saturating_are_not_the_same(a):
     """Docstring says minimax, code does non-saturating, "the same"."""
     minimax, da_minimax = generator_loss(logit(a), "minimax")
     non_saturating, da_non_saturating = generator_loss(logit(a), "non_saturating")
-    assert minimax == pytest.approx(-log1pexp(a), rel=1e-14), "minimax: log(1 − D)"
-    assert da_minimax.item() == pytest.approx(-sigma(a), rel=1e-14), "minimax: −D"
-    assert non_saturating == pytest.approx(log1pexp(-a), rel=1e-14), "non-saturating: −log D"
-    assert da_non_saturating.item() == pytest.approx(-sigma(-a), rel=1e-14), "non-saturating: −(1 − D)"
+    assert minimax == pytest.approx(-log1pexp(a), rel=1e-14, abs=0), "minimax: log(1 − D)"
+    assert da_minimax.item() == pytest.approx(-sigma(a), rel=1e-14, abs=0), "minimax: −D"
+    assert non_saturating == pytest.approx(log1pexp(-a), rel=1e-14, abs=0), "non-saturating: −log D"
+    assert da_non_saturating.item() == pytest.approx(-sigma(-a), rel=1e-14, abs=0), "non-saturating: −(1 − D)"
     assert [game(v).generator_cost for v in VARIANTS] == ["non_saturating", "non_saturating", "minimax"]
 
 
