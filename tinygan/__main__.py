@@ -27,8 +27,8 @@ from tinygan.errors import DataError, TinyganError
 COMMANDS = {
     "gradcheck": "check every derivative in tinygan against its numeric one, in seconds",
     "parzen": "the paper's log-likelihood, of anyone's samples",
-    "doctor": "what this machine has, and what to do about what it lacks",
 }
+DOCTOR = "what this machine has, and what to do about what it lacks"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,26 +60,21 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if list(argv[:1]) == [name]:  # the others are not imported: --help is quick, and one that is broken is alone
-            module = sys.modules[__name__] if name == "doctor" else importlib.import_module(f"tinygan.{name}")
+            module = importlib.import_module(f"tinygan.{name}")
             module.add_arguments(command)
             command.set_defaults(command=module.command)
+    command = commands.add_parser("doctor", help=DOCTOR, description=_doctor.__doc__)
+    command.set_defaults(command=_doctor)
     return parser.parse_args(argv)
 
 
 # ---- doctor
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the doctor reads: nothing."""
-    parser.description = (
-        "Say what this machine has: Python and the libraries, BLAS and its speed, the GPU, the optional packages, the "
-        "data; and for what is missing, the command that mends it. Downloads nothing. Exit code 1 only if something "
-        "that tinygan cannot do without is missing or broken."
-    )
-
-
-def command(args: argparse.Namespace) -> int:
-    """Print one line for each thing, and the remedies below it."""
+def _doctor(args: argparse.Namespace) -> int:
+    """Say what this machine has: Python and the libraries, BLAS and its speed, the GPU, the optional packages, the data;
+    and for what is missing, the command that mends it. Downloads nothing. Exit code 1 only if something that tinygan
+    cannot do without is missing or broken."""
     print(f"tinygan {tinygan.__version__} in {os.path.dirname(tinygan.__file__)}")
     _say("Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
     broken = _libraries()
