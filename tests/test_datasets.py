@@ -112,6 +112,7 @@ def absurd(*shape):
         (GOOD[:3], "no IDX magic number"),
         (b"\x89PNG\r\n\x1a\n", "no IDX magic number"),
         (b"\0\0\x0a\x01\0\0\0\x01\0", "no IDX magic number"),  # 0x0a is no type
+        (b"PK\x08\x01\0\0\0\x01\0", "no IDX magic number"),  # the first two bytes are not 0
         (b"\0\0\x08\x00\x07", "no IDX magic number"),  # no dimension
         (b"\0\0\x08\xff" + b"\0\0\0\x01" * 255 + b"\0", "no IDX magic number"),  # more than an array can have
         (GOOD[:10], "ends within its header"),
@@ -214,8 +215,9 @@ def test_the_split_of_sixty_thousand(tmp_path):
     np.testing.assert_array_equal(data.validation.images[0], arrays[NAMES[0]][50_000].ravel())
 
 
-def test_another_set_is_never_called_mnist(tmp_path, mnist):
-    mnist[NAMES[3]] = mnist[NAMES[3]] ^ 1
+@pytest.mark.parametrize("name", NAMES)
+def test_another_set_is_never_called_mnist(tmp_path, mnist, name):
+    mnist[name] = mnist[name] ^ 1
     data = load_mnist(write_set(tmp_path / "mnist", mnist))
     assert data.name == "idx-mnist"
     assert "not MNIST" in data.source
@@ -306,7 +308,7 @@ class Server:
                     self.send_error(404)
                     return
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(outer.files[name])))
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
@@ -363,6 +365,7 @@ WRONG = gzip.compress(idx(np.zeros((12, 4, 5), np.uint8)))
         lambda content: content[: len(content) // 2],
         lambda content: content[:-4],
         lambda content: content[:-1] + b"\1",
+        lambda content: content + b"\0",
         lambda content: WRONG,
         lambda content: gzip.compress(gzip.decompress(content) + b"\0"),
     ],
@@ -395,14 +398,19 @@ def test_a_download_shows_its_progress_on_a_terminal(server, monkeypatch):
     assert f"127.0.0.1 {NAMES[0]}.gz [{'#' * 30}]" in terminal.getvalue()
 
 
-def test_two_runs_fill_one_empty_cache(server, home):
-    together = threading.Barrier(4)
+def test_two_runs_fill_one_empty_cache(server, home, monkeypatch):
+    downloading, written, replace = threading.Barrier(4), threading.Barrier(4), os.replace
 
     def slow(content):
-        together.wait(timeout=10)  # all four are in the middle of the same file
+        downloading.wait(timeout=10)  # all four are in the middle of the same file,
         return content
 
+    def late(temporary, path):
+        written.wait(timeout=10)  # and all four have written it before one gives it its name
+        replace(temporary, path)
+
     server.spoil["a"] = slow
+    monkeypatch.setattr(os, "replace", late)
     names, threads = [], [threading.Thread(target=lambda: names.append(load_mnist().name)) for _ in range(4)]
     for thread in threads:
         thread.start()

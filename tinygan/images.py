@@ -1,0 +1,243 @@
+"""Pictures: sample grids, nearest neighbours beside samples (Figure 2), lines in z space (Figure 3), and GIFs.
+
+Values are in [0, 1], or uint8; what lies outside is refused, not clipped, since a picture must not hide a fault.
+Everything here runs on the host; device arrays are copied to it.
+"""
+
+import io
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tinygan.backend import Array, get_array_module, to_host
+from tinygan.datasets import pixels
+from tinygan.errors import ArgumentError
+
+GAP = 2  # pixels between the tiles of a grid, and around them
+GREY = 96  # of the gaps, so that black and white tiles both show their edges
+YELLOW = (255, 220, 0)  # of the frames, as in the paper
+ROUNDING = 1e-3  # how far outside [0, 1] arithmetic may push a value
+X_ROWS = 2048  # nearest neighbours are sought for so many rows at once,
+BLOCK = 2**22  # among so many that distances and rows together have this many values: 16 MB in float32
+
+
+def to_uint8(x: Array, image_shape: Sequence[int] | None = None) -> Array:
+    """round(255 x): values in [0, 1] as uint8 on the host; uint8 passes unchanged.
+
+    With image_shape, (h, w) or (h, w, 3), the rows (n, d) become images (n, h, w) or (n, h, w, 3). Raises
+    ArgumentError for NaN, for values outside [0, 1], and for rows that do not have the shape's number of values.
+    """
+    x = np.asarray(to_host(x))
+    if image_shape is not None:
+        shape = tuple(image_shape)
+        if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or min(shape) < 1:
+            raise ArgumentError(f"image_shape {shape}: images are (h, w) or (h, w, 3)")
+        if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != math.prod(shape):
+            raise ArgumentError(f"samples have shape {x.shape}: (n, {math.prod(shape)}) with n ≥ 1 is needed for {shape}")
+        x = x.reshape(len(x), *shape)
+    if x.dtype == np.uint8:
+        return x
+    if x.dtype.kind != "f":
+        raise ArgumentError(f"images are {x.dtype}: uint8, or floats in [0, 1], can be drawn")
+    low, high = x.min(), x.max()  # NaN if there is one
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ArgumentError(
+            f"values go from {low:.4g} to {high:.4g}: pixels lie in [0, 1] (from [-1, 1] take (x + 1) / 2 first)"
+        )
+    return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def image_grid(samples: Array, image_shape: Sequence[int], columns: int | None = None) -> Array:
+    """A grid of images in reading order: uint8 (H, W), or (H, W, 3) in colour.
+
+    samples (n, d), in [0, 1] or uint8, d = h·w or h·w·3 (channels last); columns: ⌈√n⌉ unless told. Places that
+    remain in the last row stay grey. Nothing is rescaled or sorted: samples are shown as they are, and in order.
+    """
+    tiles = to_uint8(samples, image_shape)
+    if columns is None:
+        columns = math.isqrt(len(tiles) - 1) + 1
+    if columns < 1:
+        raise ArgumentError(f"columns is {columns}: at least 1")
+    rows = -(-len(tiles) // columns)
+    h, w, *colour = tiles.shape[1:]
+    grid: Array = np.full((GAP + rows * (h + GAP), GAP + columns * (w + GAP), *colour), GREY, np.uint8)
+    for i, tile in enumerate(tiles):
+        grid[_place(i, columns, h, w)] = tile
+    return grid
+
+
+def _place(i: int, columns: int, h: int, w: int) -> tuple[slice, slice]:
+    """Where the i-th tile of a grid lies."""
+    row, column = divmod(i, columns)
+    top, left = GAP + row * (h + GAP), GAP + column * (w + GAP)
+    return slice(top, top + h), slice(left, left + w)
+
+
+def neighbour_grid(samples: Array, data: Array, image_shape: Sequence[int], columns: int = 10) -> Array:
+    """Figure 2: samples in reading order; the rightmost column is the nearest training example of its left neighbour.
+
+    samples (n, d), n a multiple of columns − 1; data (n_train, d), uint8 or in [0, 1]; nearest in L2 over all of data.
+    The nearest examples are framed in yellow. Returns uint8 (H, W, 3).
+    """
+    samples, data = to_host(samples), to_host(data)
+    if columns < 2 or len(samples) % (columns - 1):
+        raise ArgumentError(
+            f"{len(samples)} samples do not fill rows of {columns - 1} beside their nearest examples: columns is {columns}"
+        )
+    tiles = to_uint8(samples, image_shape)
+    indices, _ = nearest_neighbours(samples[columns - 2 :: columns - 1], data)
+    nearest = to_uint8(data[indices], image_shape)
+    rows = tiles.reshape(-1, columns - 1, *tiles.shape[1:])
+    tiles = np.concatenate([rows, nearest[:, None]], axis=1).reshape(-1, *tiles.shape[1:])
+    grid = image_grid(tiles, image_shape, columns)
+    if grid.ndim == 2:
+        grid = np.stack([grid] * 3, axis=-1)
+    h, w = image_shape[:2]
+    for i in range(columns - 1, len(tiles), columns):
+        vertical, horizontal = _place(i, columns, h, w)
+        tile = grid[vertical, horizontal].copy()
+        grid[vertical.start - GAP : vertical.stop + GAP, horizontal.start - GAP : horizontal.stop + GAP] = YELLOW
+        grid[vertical, horizontal] = tile
+    return grid
+
+
+def interpolate(generator: Callable[[Array], Array], z_start: Array, z_end: Array, steps: int = 10) -> Array:
+    """x = G((1 − t) z₀ + t z₁), t = 0 … 1: Figure 3, samples along a straight line in z space.
+
+    z_start, z_end (r, n_z): r lines, each from z₀ to z₁ in `steps` points with both ends. Returns (r·steps, d), line
+    by line: image_grid(…, columns=steps) draws one line per row.
+    """
+    if z_start.shape != z_end.shape or z_start.ndim != 2:
+        raise ArgumentError(f"z_start {z_start.shape} and z_end {z_end.shape}: both are (lines, n_z)")
+    if steps < 2:
+        raise ArgumentError(f"steps is {steps}: a line has two ends")
+    t = get_array_module(z_start).linspace(0, 1, steps, dtype=z_start.dtype)[:, None]
+    z = (1 - t) * z_start[:, None] + t * z_end[:, None]
+    return generator(z.reshape(-1, z_start.shape[1]))
+
+
+def nearest_neighbours(x: Array, data: Array) -> tuple[Array, Array]:
+    """argmin_t ‖x − t‖ over the rows t of data: indices (n,) and L2 distances (n,) float64, pixels in [0, 1].
+
+    x (n, d) and data (n_data, d), each uint8 (scaled by 1/255, block by block) or float. Memory is bounded whatever n
+    and n_data are. The search multiplies out ‖x − t‖² in float32 (float64 if x is), so between two rows whose
+    squared distances differ by less than its rounding, 1e-4 or so, either may be chosen; the distance returned is
+    computed anew from the differences, and that of an exact copy is 0. Raises ArgumentError for shapes that do not
+    match, empty input, NaN and infinity.
+    """
+    x, data = to_host(x), to_host(data)
+    if x.ndim != 2 or data.ndim != 2 or x.shape[1] != data.shape[1] or not x.size or not data.size:
+        raise ArgumentError(f"x {x.shape} and data {data.shape}: two matrices with rows, and equally long ones, are needed")
+    dtype = np.float64 if x.dtype == np.float64 else np.float32
+    indices: Array = np.empty(len(x), np.intp)
+    distances: Array = np.empty(len(x))
+    for start in range(0, len(x), X_ROWS):
+        mine = slice(start, start + X_ROWS)
+        block = _scaled(x[mine], "x", dtype)
+        minus_2x = -2 * block
+        best, nearest = np.full(len(block), np.inf, dtype), np.empty(len(block), np.intp)
+        t_rows = max(1, BLOCK // (len(block) + x.shape[1]))
+        for first in range(0, len(data), t_rows):
+            t = _scaled(data[first : first + t_rows], "data", dtype)
+            # ‖x − t‖² − ‖x‖² = ‖t‖² − 2 x·t: the argmin over t needs no more
+            squared = minus_2x @ t.T
+            squared += np.einsum("ij,ij->i", t, t)
+            argmin = squared.argmin(axis=1)
+            minimum = squared[np.arange(len(block)), argmin]
+            closer = minimum < best
+            best[closer] = minimum[closer]
+            nearest[closer] = first + argmin[closer]
+        indices[mine] = nearest
+        difference = block.astype(np.float64) - _scaled(data[nearest], "data", dtype)
+        distances[mine] = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return indices, distances
+
+
+def _scaled(x: Array, name: str, dtype: type) -> Array:
+    if x.dtype == np.uint8:
+        return pixels(x, dtype=dtype)
+    if x.dtype.kind != "f" or not np.isfinite(x).all():
+        raise ArgumentError(f"{name} holds NaN, infinity or integers: distances need uint8, or floats in [0, 1]")
+    return x.astype(dtype, copy=False)
+
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How near samples lie to the training set, against test images, which no generator can have memorised.
+
+    samples, test: the QUANTILES of the L2 distance to the nearest training image, pixels in [0, 1]
+    copies: the share of samples that lie nearer than 99 % of the test images do; 0.01 if samples were test images
+    """
+
+    samples: tuple[float, ...]
+    test: tuple[float, ...]
+    copies: float
+
+    @property
+    def reading(self) -> str:
+        """The figures and what they say, in one sentence."""
+        middle = QUANTILES.index(0.5)
+        ours, theirs = self.samples[middle], self.test[middle]
+        figures = (
+            f"Median distance to the nearest training image {ours:.2f} for samples, {theirs:.2f} for test images; "
+            f"{100 * self.copies:.1f} % of the samples lie nearer than 99 % of the test images (1.0 % if they were alike): "
+        )
+        if self.copies > 0.05 or ours < 0.75 * theirs:
+            return figures + "nearer than unseen images, so copies, or blurred averages: look at the pairs."
+        if ours > 1.25 * theirs:
+            return figures + "no sign of copying, but samples lie further off than real images do."
+        return figures + "no sign of copying."
+
+
+def memorisation(samples: Array, test: Array, train: Array) -> Memorisation:
+    """Distances from samples to their nearest training image, against the same from test images.
+
+    samples (n, d), test (n_test, d), train (n_train, d), each uint8 or in [0, 1]. A generator that has memorised
+    shows it in `copies`; so does one that blurs, since an average lies nearer to everything than an example does.
+    """
+    ours = nearest_neighbours(samples, train)[1]
+    theirs = nearest_neighbours(test, train)[1]
+    return Memorisation(
+        samples=tuple(np.quantile(ours, QUANTILES).tolist()),
+        test=tuple(np.quantile(theirs, QUANTILES).tolist()),
+        copies=float((ours < np.quantile(theirs, 0.01)).mean()),
+    )
+
+
+def save_png(path: str | os.PathLike[str], image: Array) -> None:
+    """Writes one image, (h, w) or (h, w, 3), uint8 or in [0, 1]. A run that is killed leaves no half picture."""
+    buffer = io.BytesIO()
+    _picture(image).save(buffer, "PNG")
+    _write(path, buffer.getvalue())
+
+
+def save_gif(path: str | os.PathLike[str], frames: Sequence[Array], seconds: float = 0.2) -> None:
+    """Writes images of one shape as an endless GIF, `seconds` each. The same frames give the same bytes."""
+    if not len(frames) or len({frame.shape for frame in frames}) != 1:
+        raise ArgumentError(f"a GIF needs frames of one shape, got {sorted({frame.shape for frame in frames})}")
+    first, *others = [_picture(frame) for frame in frames]
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=round(1000 * seconds), loop=0)
+    _write(path, buffer.getvalue())
+
+
+def _picture(image: Array) -> Image.Image:
+    image = to_uint8(image)
+    if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
+        raise ArgumentError(f"an image is (h, w) or (h, w, 3), not {image.shape}: draw samples with image_grid first")
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+def _write(path: str | os.PathLike[str], content: bytes) -> None:
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
