@@ -29,6 +29,9 @@ REPORT_ROWS = 1000
 COST_BOUND = 1e4
 """A training cost beyond this many nats is divergence: D would be wrong by a factor of e^10,000."""
 
+LOOK = 100
+"""Iterations between two looks at the costs on a device, each of which waits for it; on the host every cost is seen."""
+
 BLOCK = 1000  # samples that are made at a time
 
 
@@ -83,7 +86,7 @@ class Trainer:
         discriminator_cost, generator_cost    J(D), J(G): means over its iterations, with dropout
         learning_rate, momentum               η of its last update of G, and μ
 
-        Costs and report stay on the device and are read once, at the end.
+        Costs and report stay on the device; they are read once, at the end, and in long epochs every LOOK iterations.
         Raises DivergenceError where a cost or a parameter is not finite, or a cost is beyond COST_BOUND. The epoch then
         does not count, and the networks are spoilt: go on from a checkpoint.
         """
@@ -94,6 +97,7 @@ class Trainer:
         batches = self._batches(epoch)
         noise_rng, dropout_rng = self._generator("noise", epoch), self._generator("dropout", epoch)
         costs = self.xp.empty((self.iterations, 2), gan.G.dtype)
+        look = 1 if self.xp is np else LOOK
         with np.errstate(over="ignore", invalid="ignore"):  # _guard says what these warnings would, and where
             for i in range(self.iterations):
                 try:
@@ -103,10 +107,14 @@ class Trainer:
                 except DivergenceError as error:
                     raise self._divergence(str(error), epoch, i, updates) from error
                 after_iteration()
+                if (i + 1) % look == 0 and i + 1 < self.iterations:
+                    self._guard(to_host(costs[i + 1 - look : i + 1]), epoch, i + 1 - look, updates)
             numbers = to_host(self.xp.concatenate([costs.ravel(), self._report()])).astype(np.float64)
         costs = numbers[: costs.size].reshape(costs.shape)
+        self._guard(costs, epoch, 0, updates)
         value, D_x, D_G_z, finite = numbers[costs.size :].tolist()
-        self._guard(costs, bool(finite), epoch, updates)
+        if not finite:
+            raise self._divergence("a parameter is not finite", epoch, self.iterations - 1, updates)
         D_cost, G_cost = costs.mean(axis=0).tolist()
         self.epoch = epoch
         self.metrics.append(
@@ -171,9 +179,8 @@ class Trainer:
     def _batches(self, epoch: int) -> Iterator[Array]:
         """The epoch's minibatches. The shuffle is drawn on the host: the same on every backend."""
         order = random_generator(np, self.seed, "shuffle", epoch).permutation(len(self.images))
-        order = to_device(order, self.xp)
-        for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-            yield self._floats(self.images[order[start : start + self.batch_size]])
+        order = to_device(order[: self.iterations * self.gan.k * self.batch_size], self.xp)
+        return (self._floats(self.images[rows]) for rows in order.reshape(-1, self.batch_size))
 
     def _floats(self, images: Array) -> Array:
         x = images.astype(self.gan.G.dtype)
@@ -189,22 +196,21 @@ class Trainer:
         finite = xp.isfinite(gan.G.theta).all() & xp.isfinite(gan.D.theta).all()
         return xp.stack([value_function(a_real, a_fake), D_x, D_G_z, finite.astype(gan.G.dtype)])
 
-    def _guard(self, costs: np.ndarray, finite: bool, epoch: int, updates: tuple[int, int]) -> None:
+    def _guard(self, costs: np.ndarray, epoch: int, first: int, updates: tuple[int, int]) -> None:
+        """Raises DivergenceError if one of these costs, (iterations from `first` on, 2), is not within the bound."""
         beyond = np.argwhere(~(abs(costs) <= COST_BOUND))  # NaN is not below anything
         if len(beyond):
             i, player = beyond[0].tolist()
             what = f"the cost of {'DG'[player]} is {costs[i, player]:.4g}, beyond the bound of {COST_BOUND:.0f} nats"
-            raise self._divergence(what, epoch, i, updates)
-        if not finite:
-            raise self._divergence("a parameter is not finite", epoch, self.iterations - 1, updates)
+            raise self._divergence(what, epoch, first + i, updates)
 
     def _divergence(self, what: str, epoch: int, i: int, updates: tuple[int, int]) -> DivergenceError:
         gan = self.gan
         G_rate = _learning_rate(gan.G_optimizer, updates[0] + (i + 1) * gan.generator_steps)
         D_rate = _learning_rate(gan.D_optimizer, updates[1] + (i + 1) * gan.k)
         return DivergenceError(
-            f"iteration {i + 1} of epoch {epoch}: {what}. {_worst_parameter('G', gan.G)}, "
-            f"{_worst_parameter('D', gan.D)}. The learning rate is {G_rate:.4g} for G, {D_rate:.4g} for D: lower it; "
+            f"iteration {i + 1} of epoch {epoch}: {what}; {_worst_parameter('D', gan.D)}; "
+            f"{_worst_parameter('G', gan.G)}. The learning rate is {G_rate:.4g} for G, {D_rate:.4g} for D: lower it; "
             f"checkpoints of earlier epochs are intact"
         )
 
@@ -216,11 +222,14 @@ def generate(G: Network, n: int, rng: Any, *, prior: str = "uniform", noise: int
 
 
 def _worst_parameter(player: str, network: Network) -> str:
-    """The first parameter that is not finite, else the one with the largest entry."""
+    """The first parameter that is not finite, else the one with the largest entry, in words."""
     largest = {name: float(abs(values).max()) for name, values in network.parameters().items()}
-    name = next((name for name in largest if not np.isfinite(largest[name])), max(largest, key=lambda n: largest[n]))
+    spoilt = [name for name in largest if not np.isfinite(largest[name])]
+    name = spoilt[0] if spoilt else max(largest, key=lambda name: largest[name])
     layer = network.layers[int(name.split(".")[0])]
-    return f"the largest entry of {player}'s {name} ({layer!r}) is {largest[name]:.4g}"
+    if spoilt:
+        return f"{len(spoilt)} of {player}'s {len(largest)} parameters are not finite, the first is {name} of {layer!r}"
+    return f"the largest entry of {player} is {largest[name]:.4g}, in {name} of {layer!r}"
 
 
 def _learning_rate(optimizer: MomentumSGD, t: int) -> float:
