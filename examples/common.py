@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 import tinygan
 from tinygan import CheckpointError, Layer, Network, TinyganError, to_host
 from tinygan.checkpoint import Checkpoint
+from tinygan.images import save_gif, save_png
 from tinygan.training import Trainer
 
 COLUMNS = (
@@ -33,6 +35,7 @@ COLUMNS = (
     "momentum",
     "validation_log_likelihood",
 )
+FRAMES = 60  # of samples.gif, at most
 TIMING = ("examples_per_second", "seconds")  # the columns in which two runs of the same settings differ
 
 # The options that decide none of a run's numbers: it may be resumed with others.
@@ -139,20 +142,20 @@ class Run:
     def start(self, trainer: Trainer, data: dict[str, Any]) -> None:
         """Clear what is left of an earlier run, or of an interrupted one; restore the trainer if this run goes on.
 
-        data   name, source, sizes of the data set
+        data   the data set's name, source, and how many images each split has
         """
         self.trainer = trainer
         settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
         settings |= {"backend": trainer.xp.__name__, "generator_cost": trainer.gan.generator_cost}
-        sizes = {key: value for key, value in data.items() if key != "source"}
-        self.configuration = settings | {"noise": trainer.noise, "data": sizes}
-        stale = ["checkpoint*.npz.tmp", "metrics.csv.tmp", "run.json.tmp"]
+        sizes = {key: value for key, value in data.items() if key not in ("name", "source")}
+        self.configuration = settings | {"noise": trainer.noise, "data": data["name"]} | sizes
+        stale = ["checkpoint*.npz.tmp", "metrics.csv.tmp", "run.json.tmp", "samples.gif.tmp", "samples/epoch-*.png.tmp"]
         if self.resumes:
-            saved = trainer.restore(self.checkpoint).configuration
+            saved, now = trainer.restore(self.checkpoint).configuration, self.configuration
             differences = [
-                f"{key} is {saved.get(key)} in the checkpoint, {self.configuration.get(key)} now"
-                for key in sorted(saved.keys() | self.configuration.keys())
-                if saved.get(key) != self.configuration.get(key)
+                f"{key} is {saved.get(key)} in the checkpoint, {now.get(key)} now"
+                for key in sorted(saved.keys() | now.keys())
+                if (saved.get(key) or None) != (now.get(key) or None)  # what an older checkpoint does not know was off
             ]
             if differences:
                 raise CheckpointError(f"{self.checkpoint}: {'; '.join(differences)}: resume with the same settings")
@@ -165,8 +168,12 @@ class Run:
                 path.unlink()
         lines = [",".join(COLUMNS + TIMING) + "\n", *map(self._line, trainer.metrics)]
         write_text(self.folder / "metrics.csv", "".join(lines))
-        self.facts = {"epochs": self.args.epochs} | self.configuration | {"data": data}
-        self.facts["environment"] = environment(trainer)
+        self.facts = {
+            "data": data,
+            "epochs": self.args.epochs,
+            "configuration": self.configuration,
+            "environment": environment(trainer),
+        }
         write_json(self.folder / "run.json", self.facts)
 
     def _read_timing(self) -> None:
@@ -182,8 +189,8 @@ class Run:
         numbers = [f"{row[name]:.6g}" if name in row else "" for name in COLUMNS]
         return ",".join([*numbers, *self.timing.get(row["epoch"], ("", ""))]) + "\n"
 
-    def train(self, draw: Callable[[Path], None], evaluate: Callable[[], float]) -> None:
-        """Train to the last epoch. draw(path) draws samples; evaluate() is the validation log-likelihood."""
+    def train(self, picture: Callable[[], Any], evaluate: Callable[[], float]) -> None:
+        """Train to the last epoch. picture() is one of samples; evaluate() is the validation log-likelihood."""
         args, trainer, self.started_training = self.args, self.trainer, True
         pictures = args.picture_every or max(1, round(500 / trainer.iterations))
         checkpoints = args.checkpoint_every or pictures
@@ -192,7 +199,7 @@ class Run:
             return trainer.epoch % interval == 0 or trainer.epoch == args.epochs
 
         if trainer.epoch == 0:
-            draw(self.samples / "epoch-0000.png")
+            save_png(self.samples / "epoch-0000.png", picture())
         total = args.epochs * trainer.iterations
         seldom = 0.1 if sys.stderr.isatty() else 60  # seconds between two drawings of the bar
         with tqdm(total=total, initial=trainer.epoch * trainer.iterations, mininterval=seldom, unit="it") as bar:
@@ -203,7 +210,7 @@ class Run:
                 if args.evaluate_every and trainer.epoch % args.evaluate_every == 0:
                     row["validation_log_likelihood"] = evaluate()
                 if due(pictures):
-                    draw(self.samples / f"epoch-{trainer.epoch:04d}.png")
+                    save_png(self.samples / f"epoch-{trainer.epoch:04d}.png", picture())
                 examples = trainer.iterations * trainer.gan.k * trainer.batch_size
                 self.timing[trainer.epoch] = (f"{examples / seconds:.0f}", f"{seconds:.3f}")
                 with open(self.folder / "metrics.csv", "a", encoding="utf-8") as file:
@@ -214,8 +221,12 @@ class Run:
                 if due(checkpoints):
                     trainer.save(self.checkpoint, self.configuration)
 
-    def finish(self, results: dict[str, Any]) -> None:
-        """Write the results into run.json, with what the run took."""
+    def finish(self, title: str, results: dict[str, Any]) -> None:
+        """Draw samples.gif and curves.png, and write the results into run.json, with what the run took."""
+        frames = sorted(self.samples.glob("epoch-*.png"))
+        frames = frames[:: -(-len(frames) // FRAMES)] + frames[-1:] * 5  # the last picture stays for a while
+        save_gif(self.folder / "samples.gif", [read_png(path) for path in frames])
+        draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
             "iterations": self.trainer.epoch * self.trainer.iterations,
@@ -224,6 +235,11 @@ class Run:
             "peak_memory_mb": peak_memory(),
         }
         write_json(self.folder / "run.json", self.facts)
+
+
+def read_png(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -353,11 +369,3 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]], title: str) -> None:
         axis.legend()
     figure.suptitle(title)
     figure.savefig(path, dpi=80)
-
-
-def draw_samples(path: Path, samples: Any, image_shape: tuple[int, ...]) -> None:
-    from PIL import Image
-
-    height, width = image_shape
-    tiles = (to_host(samples) * 255).round().astype(np.uint8).reshape(10, 10, height, width)
-    Image.fromarray(tiles.swapaxes(1, 2).reshape(10 * height, 10 * width)).save(path)

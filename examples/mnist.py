@@ -34,6 +34,7 @@ from tinygan import (
 )
 from tinygan.checkpoint import load_checkpoint
 from tinygan.datasets import Dataset, Split, load_mnist, pixels
+from tinygan.images import image_grid
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
 from tinygan.training import Trainer, generate
 
@@ -64,7 +65,7 @@ SAMPLES = 10_000
 SIGMA_ROWS = 1_000  # the first of the validation set choose σ
 EVALUATION_SEED = 2014  # of the noise behind the samples, whatever the run
 
-PICTURE = 10, 10  # rows and columns of digits
+PICTURE = 100  # samples in a picture
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -219,10 +220,10 @@ def program() -> None:
         print(f"{args.variant}, seed {args.seed}, {args.epochs} epochs of {trainer.iterations} iterations")
 
         held_out = pixels(validation[:SIGMA_ROWS], xp, args.dtype)
-        picture_z = trainer.sample_noise(random_generator(xp, args.seed, "picture"), PICTURE[0] * PICTURE[1])
+        picture_z = trainer.sample_noise(random_generator(xp, args.seed, "picture"), PICTURE)
 
-        def draw(path: Path) -> None:
-            common.draw_samples(path, gan.G(picture_z), dataset.image_shape)
+        def picture() -> Array:
+            return image_grid(gan.G(picture_z), dataset.image_shape)
 
         def validation_log_likelihood() -> float:
             with warnings.catch_warnings():
@@ -230,13 +231,11 @@ def program() -> None:
                 _, means = select_sigma(evaluation_samples(gan.G, args.prior, samples), held_out, AUTHORS_SIGMAS)
             return float(means.max())
 
-        run.train(draw, validation_log_likelihood)
-        title = f"{dataset.name}, {args.variant}, seed {args.seed}"
-        common.draw_curves(run.folder / "curves.png", trainer.metrics, title)
+        run.train(picture, validation_log_likelihood)
         results = measure(gan.G, args.prior, dataset, samples)
         reading = common.reading(trainer.metrics, evaluation_samples(gan.G, args.prior, len(held_out)), held_out)
         print(reading["reading"])
-        run.finish({"evaluation": results} | reading)
+        run.finish(f"{dataset.name}, {args.variant}, seed {args.seed}", {"evaluation": results} | reading)
 
 
 if __name__ == "__main__":

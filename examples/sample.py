@@ -1,0 +1,91 @@
+"""Samples from any checkpoint, and the paper's two kinds of figures of them.
+
+    python examples/sample.py CHECKPOINT                  samples.npy (float, in [0, 1]) and samples.png
+    python examples/sample.py CHECKPOINT --nearest        nearest.png (Figure 2a), and is anything memorised?
+    python examples/sample.py CHECKPOINT --interpolate    interpolation.png (Figure 3)
+
+The samples are fair draws, never picked: the first ones that the seed gives.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import common
+import numpy as np
+
+from tinygan import CheckpointError, DataError, get_backend, random_generator, sample_noise, to_host
+from tinygan.checkpoint import load_checkpoint
+from tinygan.datasets import load_mnist
+from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
+from tinygan.training import generate
+
+COLUMNS = 10  # of every picture
+NEAREST = 72  # samples in nearest.png: 8 rows of 9, and beside the ninth its nearest training example
+LINES = 8  # in interpolation.png
+MEMORISATION = 1000  # samples, and test images, whose distances to the training set are compared
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.npz of a run")
+    add("--n", type=common.positive, default=100, metavar="N", help="samples (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="S", help="of the noise (default: %(default)s)")
+    add("--out", type=Path, metavar="DIR", help="folder for the files (default: the checkpoint's)")
+    add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
+    add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
+    add("--data", metavar="DIR", help="folder of the data set that the run was trained on, for --nearest")
+    add("--backend", choices=("auto", "numpy", "cupy"), default="auto", help="the array library (default: %(default)s)")
+    return parser.parse_args()
+
+
+def program() -> None:
+    args = parse_arguments()
+    xp = get_backend(args.backend)
+    checkpoint = load_checkpoint(args.checkpoint)
+    G = common.generator_of(checkpoint, xp)
+    settings = checkpoint.configuration
+    if not {"prior", "noise", "data"} <= settings.keys():
+        raise CheckpointError(f"{args.checkpoint}: it does not say prior, noise and data: take one that an example wrote")
+    prior, noise = settings["prior"], settings["noise"]
+    out = args.out or args.checkpoint.parent
+    out.mkdir(parents=True, exist_ok=True)
+
+    samples = to_host(generate(G, args.n, random_generator(xp, args.seed, "samples"), prior=prior, noise=noise))
+    shape = image_shape(samples.shape[1])
+    np.save(out / "samples.npy", samples, allow_pickle=False)
+    save_png(out / "samples.png", image_grid(samples[: COLUMNS**2], shape, COLUMNS))
+    print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
+
+    if args.nearest:
+        dataset = load_mnist(args.data)
+        if (dataset.name, len(dataset.train)) != (settings["data"], settings["train"]):
+            raise DataError(
+                f"the run was trained on {settings['train']} images of {settings['data']}, these are "
+                f"{len(dataset.train)} of {dataset.name}: name the folder of the same data with --data"
+            )
+        rng = random_generator(xp, args.seed, "nearest")
+        fair = to_host(generate(G, max(NEAREST, MEMORISATION), rng, prior=prior, noise=noise))
+        save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))
+        report = memorisation(fair[:MEMORISATION], dataset.test.images[:MEMORISATION], dataset.train.images)
+        print(f"{out / 'nearest.png'}: framed, the nearest training example of the sample to its left")
+        print(report.reading)
+
+    if args.interpolate:
+        rng = random_generator(xp, args.seed, "interpolation")
+        start, end = (sample_noise(prior, rng, LINES, noise, G.dtype) for _ in range(2))
+        save_png(out / "interpolation.png", image_grid(interpolate(G, start, end, COLUMNS), shape, COLUMNS))
+        print(f"{out / 'interpolation.png'}: each row a straight line in z space")
+
+
+def image_shape(d: int) -> tuple[int, ...]:
+    """The shape of square images with d values: grey, or in three colours."""
+    side = math.isqrt(d)
+    return (side, side) if side * side == d else (math.isqrt(d // 3), math.isqrt(d // 3), 3)
+
+
+if __name__ == "__main__":
+    common.main(program)
