@@ -60,9 +60,10 @@ class MomentumSGD:
 
     def _update(self, share: slice, grad: Array, eta: float) -> None:
         xp, mu = get_array_module(grad), float(self.momentum)
-        eta_grad = xp.empty_like(grad[:CHUNK])
-        for start in range(share.start, min(share.stop, len(grad)), CHUNK):
-            part = slice(start, min(start + CHUNK, share.stop))
+        chunk = CHUNK if xp is np else max(len(grad), 1)  # a device has one fast memory: the vector at once
+        eta_grad = xp.empty_like(grad[:chunk])
+        for start in range(share.start, min(share.stop, len(grad)), chunk):
+            part = slice(start, min(start + chunk, share.stop))
             v, theta, g = self.velocity[part], self.theta[part], grad[part]
             v *= mu
             v -= xp.multiply(g, eta, out=eta_grad[: len(g)])

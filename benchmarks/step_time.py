@@ -1,0 +1,607 @@
+"""One MNIST iteration of Algorithm 1: tinygan against its own matrix products, and against the frameworks.
+
+    python benchmarks/step_time.py             the table of ratios (minutes), peers that are not installed are left out
+    python benchmarks/step_time.py --check     only the proof that all do equal work, nothing is timed
+    python benchmarks/step_time.py --parts     where tinygan's milliseconds go, inside the real iteration
+    python benchmarks/step_time.py --sweep     time against batch size and against width
+
+Every contestant is a process of its own with the same cores; they take turns, a few iterations each, for many rounds, so
+that a machine that slows down slows down all of them. Ratios are of medians over the rounds.
+
+Equal work is proven before anything is timed: with dropout off, from the same θ and the same minibatches and noise, all
+compute the same two costs and the same parameters after three iterations, to float32 round-off. With dropout on, everyone
+draws fresh masks and noise in every step, holds D fixed in G's step, holds G fixed in D's, and runs data and samples
+through D as one minibatch of 2m. (Thinc has no way to hold D fixed: it computes that gradient and throws it away.)
+
+The floor is the matrix products of one iteration and nothing else, derived here from the shapes: every product in the
+layout that BLAS does fastest, with its output allocated beforehand.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+NOISE, PIXELS = 100, 784
+LEARNING_RATE, MOMENTUM = 0.1, 0.5
+KEEP = (0.8, 0.5, 0.5)  # dropout on the input of each of D's layers
+CHECK_ITERATIONS = 3
+
+
+# ---------------------------------------------------------------------------------------------- shapes and the floor
+
+
+def shapes(width, d_width, pieces):
+    """(n_in, n_out) of each affine map: G's, and D's with a maxout layer's pieces side by side."""
+    G = [(NOISE, width), (width, width), (width, PIXELS)]
+    D = [(PIXELS, d_width * pieces), (d_width, d_width * pieces), (d_width, 1)]
+    return G, D
+
+
+def products(variant, m, G, D):
+    """(kind, rows, n_in, n_out) of every matrix product that one iteration cannot do without.
+
+    forward  y = x W       weights  dW = xᵀ dy       inputs  dx = dy Wᵀ
+    """
+
+    def of(kind, rows, maps):
+        return [(kind, rows, n_in, n_out) for n_in, n_out in maps]
+
+    D_update = of("forward", 2 * m, D) + of("weights", 2 * m, D) + of("inputs", 2 * m, D[1:])
+    G_update = of("inputs", m, D) + of("weights", m, G) + of("inputs", m, G[1:])
+    if variant == "simultaneous":  # one forward pass of each network serves both updates
+        return of("forward", m, G) + D_update + G_update
+    return of("forward", m, G) + D_update + of("forward", m, G) + of("forward", m, D) + G_update
+
+
+def gflop(listed):
+    return sum(2 * rows * n_in * n_out for _, rows, n_in, n_out in listed) / 1e9
+
+
+def fastest_layout(kind, rows, n_in, n_out, numpy):
+    """(a, b, out) for np.matmul: of the layouts that give this product, the one that is fastest here."""
+    rng = numpy.random.default_rng(0)
+    x, W, dy = (rng.random(s, dtype=numpy.float32) for s in ((rows, n_in), (n_in, n_out), (rows, n_out)))
+    direct = {"forward": (x, W), "weights": (x.T, dy), "inputs": (dy, W.T)}[kind]
+    transposed = (direct[1].T, direct[0].T)
+    best = None
+    for a, b in (direct, transposed):
+        out = numpy.empty((a.shape[0], b.shape[1]), numpy.float32)
+        seconds = min(timed(lambda a=a, b=b, out=out: numpy.matmul(a, b, out=out)) for _ in range(7))
+        if best is None or seconds < best[0]:
+            best = seconds, (a, b, out)
+    return best[1]
+
+
+def timed(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+# -------------------------------------------------------------------------------------------------------- contestants
+# Each is a function make(args, theta, dropout) -> iteration(x, z_d, z_g) -> (J(D), J(G)), with .parameters() for the check.
+# theta: {"G": [W, b, W, b, W, b], "D": […]}, maxout columns piece-major. With dropout, z may be None: drawn inside.
+
+
+def make_tinygan(args, theta, dropout):
+    import numpy as np
+
+    import tinygan as t
+
+    G_shapes, D_shapes = shapes(args.width, args.d_width, args.pieces)
+    (a, b), (_, c), (_, d) = G_shapes
+    G = t.Network([t.Linear(a, b), t.ReLU(), t.Linear(b, c), t.ReLU(), t.Linear(c, d), t.Sigmoid()])
+    keep = KEEP if dropout else (1, 1, 1)
+    h, p = args.d_width, args.pieces
+    D = t.Network(
+        [
+            t.Dropout(keep[0]),
+            t.Maxout(PIXELS, h, p),
+            t.Dropout(keep[1]),
+            t.Maxout(h, h, p),
+            t.Dropout(keep[2]),
+            t.Linear(h, 1),
+        ]
+    )
+    for net, values in (G, theta["G"]), (D, theta["D"]):
+        net.theta = np.concatenate([v.ravel() for v in values])
+    optimizers = [t.MomentumSGD(net.theta, LEARNING_RATE, MOMENTUM) for net in (G, D)]
+    gan = t.GAN(G, D, *optimizers, variant=args.variant)
+    rng = t.random_generator(np, 0)
+
+    def iteration(x, z_d, z_g):
+        given = iter((z_d, z_g))
+
+        def prior():
+            return t.sample_noise("uniform", rng, len(x), NOISE) if z_d is None else next(given)
+
+        return gan.iteration(prior, itertools.repeat(x), rng)
+
+    iteration.parameters = lambda: list(G.parameters().values()) + list(D.parameters().values())
+    iteration.gan = gan
+    return iteration
+
+
+def make_floor(args, theta, dropout):
+    import numpy as np
+
+    listed = products(args.variant, args.batch_size, *shapes(args.width, args.d_width, args.pieces))
+    operands = [fastest_layout(*product, np) for product in listed]
+
+    def iteration(x, z_d, z_g):
+        for a, b, out in operands:
+            np.matmul(a, b, out=out)
+
+    return iteration
+
+
+def make_torch(args, theta, dropout, compiled=False):
+    import torch
+    import torch.nn.functional as F
+
+    torch.set_num_threads(args.threads)
+    h, p = args.d_width, args.pieces
+
+    def parameters(values):
+        return [torch.tensor(v).requires_grad_() for v in values]
+
+    G, D = parameters(theta["G"]), parameters(theta["D"])
+
+    def dropped(x, keep):
+        return F.dropout(x, 1 - keep) if dropout else x
+
+    def generate(z, *G):
+        y = F.relu(torch.addmm(G[1], z, G[0]))
+        y = F.relu(torch.addmm(G[3], y, G[2]))
+        return torch.sigmoid(torch.addmm(G[5], y, G[4]))
+
+    def logit(x, *D):
+        y = dropped(x, KEEP[0])
+        for i in (0, 2):
+            y = torch.addmm(D[i + 1], y, D[i]).view(-1, p, h).max(dim=1).values
+            y = dropped(y, KEEP[1])
+        return torch.addmm(D[5], y, D[4])
+
+    def D_cost(x, samples, *D):
+        a = logit(torch.cat((x, samples)), *D)
+        m = len(x)
+        return 0.5 * (F.softplus(-a[:m]).mean() + F.softplus(a[m:]).mean())
+
+    def G_cost(z, D, G):
+        return F.softplus(-logit(generate(z, *G), *D)).mean()
+
+    sgd = [torch.optim.SGD(theta, lr=LEARNING_RATE, momentum=MOMENTUM, foreach=True) for theta in (G, D)]
+    steps = [optimizer.step for optimizer in sgd]
+    if compiled:
+        generate, D_cost, G_cost = (torch.compile(f) for f in (generate, D_cost, G_cost))
+        steps = [torch.compile(step) for step in steps]
+
+    def noise(z, m):
+        return torch.rand(m, NOISE).mul_(2).sub_(1).mul_(3**0.5) if z is None else torch.from_numpy(z)
+
+    def iteration(x, z_d, z_g):
+        x = torch.from_numpy(x)
+        with torch.no_grad():
+            samples = generate(noise(z_d, len(x)), *G)
+        D_loss = D_cost(x, samples, *D)
+        D_loss.backward()
+        steps[1]()
+        sgd[1].zero_grad(set_to_none=True)
+        for parameter in D:
+            parameter.requires_grad_(False)
+        G_loss = G_cost(noise(z_g, len(x)), D, G)
+        G_loss.backward()
+        for parameter in D:
+            parameter.requires_grad_(True)
+        steps[0]()
+        sgd[0].zero_grad(set_to_none=True)
+        return D_loss.detach(), G_loss.detach()
+
+    iteration.parameters = lambda: [v.detach().numpy() for v in G + D]
+    return iteration
+
+
+def make_torch_compile(args, theta, dropout):
+    return make_torch(args, theta, dropout, compiled=True)
+
+
+def make_jax(args, theta, dropout):
+    import jax
+    import jax.numpy as jnp
+
+    h, p = args.d_width, args.pieces
+
+    def generate(G, z):
+        y = jax.nn.relu(z @ G[0] + G[1])
+        y = jax.nn.relu(y @ G[2] + G[3])
+        return jax.nn.sigmoid(y @ G[4] + G[5])
+
+    def dropped(x, keep, key):
+        return jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0) if dropout else x
+
+    def logit(D, x, keys):
+        y = dropped(x, KEEP[0], keys[0])
+        for i in (0, 2):
+            y = (y @ D[i] + D[i + 1]).reshape(-1, p, h).max(axis=1)
+            y = dropped(y, KEEP[1], keys[1 + i // 2])
+        return y @ D[4] + D[5]
+
+    def D_cost(D, x, samples, keys):
+        a = logit(D, jnp.concatenate((x, samples)), keys)
+        m = len(x)
+        return 0.5 * (jax.nn.softplus(-a[:m]).mean() + jax.nn.softplus(a[m:]).mean())
+
+    def G_cost(G, D, z, keys):
+        return jax.nn.softplus(-logit(D, generate(G, z), keys)).mean()
+
+    def momentum(theta, velocity, grad):
+        velocity = [MOMENTUM * v - LEARNING_RATE * g for v, g in zip(velocity, grad, strict=True)]
+        return [t + v for t, v in zip(theta, velocity, strict=True)], velocity
+
+    def update(state, x, z_d, z_g):
+        G, D, vG, vD, key = state
+        key, *keys = jax.random.split(key, 9)
+        if z_d is None:
+            z_d, z_g = (jax.random.uniform(k, (len(x), NOISE), minval=-(3**0.5), maxval=3**0.5) for k in keys[6:])
+        D_loss, grad = jax.value_and_grad(D_cost)(D, x, generate(G, z_d), keys[:3])
+        D, vD = momentum(D, vD, grad)
+        G_loss, grad = jax.value_and_grad(G_cost)(G, D, z_g, keys[3:6])
+        G, vG = momentum(G, vG, grad)
+        return (G, D, vG, vD, key), D_loss, G_loss
+
+    update = jax.jit(update, donate_argnums=0)
+    G, D = ([jnp.asarray(v) for v in theta[name]] for name in "GD")
+    key = jax.random.key(0, impl="unsafe_rbg")  # the fastest generator JAX has on this hardware
+    state = [(G, D, [jnp.zeros_like(v) for v in G], [jnp.zeros_like(v) for v in D], key)]
+
+    def iteration(x, z_d, z_g):
+        state[0], D_loss, G_loss = update(state[0], x, z_d, z_g)
+        return D_loss.block_until_ready(), G_loss.block_until_ready()
+
+    iteration.parameters = lambda: state[0][0] + state[0][1]
+    return iteration
+
+
+def make_thinc(args, theta, dropout):
+    import numpy as np
+    from thinc.api import Dropout, Linear, Maxout, Relu, Sigmoid, chain
+
+    h, p = args.d_width, args.pieces
+    keep = KEEP if dropout else (1, 1, 1)
+    G_layers = [Relu(args.width, NOISE), Relu(args.width, args.width), Sigmoid(PIXELS, args.width)]
+    D_layers = [Maxout(h, PIXELS, p), Maxout(h, h, p), Linear(1, h)]
+    G = chain(*G_layers)
+    D = chain(*(part for rate, layer in zip(keep, D_layers, strict=True) for part in (Dropout(1 - rate), layer)))
+    for net, layers, values in (G, G_layers, theta["G"]), (D, D_layers, theta["D"]):
+        net.initialize()
+        for i, layer in enumerate(layers):  # thinc keeps W as (units, inputs), and maxout's as (units, pieces, inputs)
+            W, b = values[2 * i], values[2 * i + 1]
+            if layer.name == "maxout":
+                W, b = W.reshape(-1, p, h).transpose(2, 1, 0), b.reshape(p, h).T
+            else:
+                W = W.T
+            owner = next(node for node in layer.walk() if node.has_param("W"))
+            owner.set_param("W", np.ascontiguousarray(W))
+            owner.set_param("b", np.ascontiguousarray(b))
+
+    def owners(layers):
+        return [next(node for node in layer.walk() if node.has_param("W")) for layer in layers]
+
+    velocity = {(id(o), n): np.zeros_like(o.get_param(n)) for o in owners(G_layers + D_layers) for n in "Wb"}
+
+    def update(layers):
+        for owner in owners(layers):
+            for name in "Wb":
+                v = velocity[id(owner), name]
+                v *= MOMENTUM
+                v -= LEARNING_RATE * owner.get_grad(name)
+                owner.get_param(name)[...] += v
+                owner.get_grad(name)[...] = 0
+
+    def noise(z, m):
+        return rng.random((m, NOISE), dtype=np.float32) * 2 * 3**0.5 - 3**0.5 if z is None else z
+
+    def softplus(a):
+        return np.logaddexp(a, 0)
+
+    rng = np.random.default_rng(0)
+
+    def iteration(x, z_d, z_g):
+        m = len(x)
+        a, backward = D.begin_update(np.concatenate((x, G.predict(noise(z_d, m)))))
+        D_loss = 0.5 * (softplus(-a[:m]).mean() + softplus(a[m:]).mean())
+        sigma = np.exp(-softplus(-a))
+        backward(np.concatenate((sigma[:m] - 1, sigma[m:])) * (0.5 / m))
+        update(D_layers)
+        samples, G_backward = G.begin_update(noise(z_g, m))
+        a, D_backward = D.begin_update(samples)
+        G_loss = softplus(-a).mean()
+        G_backward(D_backward(np.exp(-softplus(a)) * (-1 / m)))
+        update(G_layers)
+        for owner in owners(D_layers):  # thinc cannot hold D fixed: its gradient was computed, and is thrown away
+            for name in "Wb":
+                owner.get_grad(name)[...] = 0
+        return D_loss, G_loss
+
+    def parameters():
+        found = []
+        for layer, owner in zip(G_layers + D_layers, owners(G_layers + D_layers), strict=True):
+            W, b = owner.get_param("W"), owner.get_param("b")
+            if layer.name == "maxout":
+                W, b = W.transpose(2, 1, 0).reshape(-1, p * h), b.T.reshape(-1)
+            else:
+                W = W.T
+            found += [W, b]
+        return found
+
+    iteration.parameters = parameters
+    return iteration
+
+
+CONTESTANTS = {  # name: (maker, the module it needs)
+    "floor": (make_floor, "numpy"),
+    "tinygan": (make_tinygan, "tinygan"),
+    "torch": (make_torch, "torch"),
+    "torch.compile": (make_torch_compile, "torch"),
+    "jax": (make_jax, "jax"),
+    "thinc": (make_thinc, "thinc"),
+}
+
+
+# ------------------------------------------------------------------------------------------- one contestant's process
+
+
+def initial(args):
+    """The same θ for everybody."""
+    import numpy as np
+
+    rng = np.random.default_rng(7)
+    return {
+        name: [
+            value
+            for n_in, n_out in maps
+            for value in (rng.uniform(-r, r, (n_in, n_out)).astype("f4"), rng.uniform(-r, r, n_out).astype("f4"))
+        ]
+        for name, maps, r in zip("GD", shapes(args.width, args.d_width, args.pieces), (0.05, 0.02), strict=True)
+    }
+
+
+def work(args):
+    """A contestant: reads how many iterations to run, a line each; answers with the milliseconds of each."""
+    import numpy as np
+
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    make, _ = CONTESTANTS[args.worker]
+    rng = np.random.default_rng(8)
+    m = args.batch_size
+    if args.check:
+        iteration = make(args, initial(args), dropout=False)
+        costs = []
+        for _ in range(CHECK_ITERATIONS):
+            x = rng.random((m, PIXELS), dtype=np.float32)
+            z_d, z_g = (rng.uniform(-1.7, 1.7, (m, NOISE)).astype("f4") for _ in range(2))
+            costs.append([float(cost) for cost in iteration(x, z_d, z_g)])
+        arrays = {str(i): np.asarray(v) for i, v in enumerate(iteration.parameters())}
+        np.savez(args.answer, costs=np.array(costs), **arrays)
+        return
+    x = rng.random((m, PIXELS), dtype=np.float32)
+    iteration = make(args, initial(args), dropout=True)
+    for _ in range(5):
+        iteration(x, None, None)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        spent = [timed(lambda: iteration(x, None, None)) * 1e3 for _ in range(int(line))]
+        print(json.dumps(spent), flush=True)
+
+
+class Contestant:
+    """The parent's end of one contestant's process."""
+
+    def __init__(self, args, worker, variant, **settings):
+        options = {"threads": args.threads, "batch_size": args.batch_size, "width": args.width, **settings}
+        self.label = worker if worker not in ("floor", "tinygan") else f"{worker}, {variant}"
+        command = [sys.executable, __file__, "--worker", worker, "--variant", variant]
+        for name, value in options.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        n = str(args.threads)
+        environment = dict(os.environ, OPENBLAS_NUM_THREADS=n, OMP_NUM_THREADS=n, MKL_NUM_THREADS=n)
+        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        )
+        self.milliseconds = []
+
+    def wait_until_ready(self):
+        if self.process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{self.label}: its process ended before it was ready")
+
+    def run(self, iterations):
+        self.process.stdin.write(f"{iterations}\n")
+        self.process.stdin.flush()
+        self.milliseconds.append(statistics.median(json.loads(self.process.stdout.readline())))
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def installed(worker):
+    return importlib.util.find_spec(CONTESTANTS[worker][1]) is not None
+
+
+def peers(args):
+    for name in args.peers:
+        if not installed(name):
+            print(f"{name}: not installed, left out")
+    return [name for name in args.peers if installed(name)]
+
+
+# ---------------------------------------------------------------------------------------------------------- the modes
+
+
+def check(args):
+    """Equal work: the same costs and the same parameters after three iterations, dropout off. Ends the program if not."""
+    import numpy as np
+
+    answers = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ["tinygan", *peers(args)]:
+            path = Path(folder) / f"{name}.npz"
+            contestant = Contestant(args, name, "alternating", answer=path)
+            contestant.stop()
+            if contestant.process.returncode:
+                raise SystemExit(f"{name}: the check failed to run")
+            with np.load(path) as arrays:
+                answers[name] = {key: arrays[key] for key in arrays.files}
+    reference = answers.pop("tinygan")
+    print(f"costs J(D), J(G) of tinygan: {np.array2string(reference['costs'], precision=6).replace(chr(10), '')}")
+    for name, answer in answers.items():
+        if answer.keys() != reference.keys():
+            raise SystemExit(f"{name}: other parameters than tinygan")
+        cost = np.abs(answer["costs"] - reference["costs"]).max()
+        parameter = max(np.abs(answer[key] - reference[key]).max() for key in reference if key != "costs")
+        print(f"{name:14} largest difference: costs {cost:.1e}, parameters {parameter:.1e}")
+        if not (cost < 1e-5 and parameter < 1e-5):
+            raise SystemExit(f"{name} does other work than tinygan: nothing is timed")
+
+
+def contest(args, entries, **settings):
+    contestants = [Contestant(args, worker, variant, **settings) for worker, variant in entries]
+    for contestant in contestants:
+        contestant.wait_until_ready()
+    for _ in range(args.rounds):
+        for contestant in contestants:
+            contestant.run(args.iterations)
+    for contestant in contestants:
+        contestant.stop()
+    return {c.label: c.milliseconds for c in contestants}
+
+
+def table(args):
+    check(args)
+    entries = [("floor", "alternating"), ("tinygan", "alternating"), ("floor", "simultaneous"), ("tinygan", "simultaneous")]
+    entries += [(name, "alternating") for name in peers(args)]
+    times = contest(args, entries)
+    floor = statistics.median(times["floor, alternating"])
+    reference = statistics.median(times.get("torch", [float("nan")]))
+    print()
+    print(f"| one iteration, m = {args.batch_size}, {args.threads} cores | ms, median (quartiles) | / floor | torch / it |")
+    print("|---|---|---|---|")
+    for label, ms in times.items():
+        low, median, high = statistics.quantiles(ms, n=4)
+        print(f"| {label} | {median:.1f} ({low:.1f} … {high:.1f}) | {median / floor:.2f} | {reference / median:.2f} |")
+    for variant in "alternating", "simultaneous":
+        own = statistics.median(times[f"tinygan, {variant}"]) / statistics.median(times[f"floor, {variant}"])
+        work = gflop(products(variant, args.batch_size, *shapes(args.width, args.d_width, args.pieces)))
+        print(f"{variant}: {work:.2f} GFLOP of matrix products; tinygan / its own floor = {own:.3f}")
+    ratio = statistics.median(times["tinygan, simultaneous"]) / statistics.median(times["tinygan, alternating"])
+    print(f"simultaneous / alternating = {ratio:.3f}")
+    print(versions())
+    if args.json:
+        facts = {"command": " ".join(["python", *sys.argv]), "threads": args.threads, "milliseconds": times}
+        Path(args.json).write_text(json.dumps(facts | {"versions": versions()}, indent=1) + "\n")
+
+
+def versions():
+    names = ["numpy", *(m for m in ("torch", "jax", "thinc") if importlib.util.find_spec(m))]
+    return f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, " + ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in names
+    )
+
+
+def sweep(args):
+    print("| m | floor ms | tinygan ms | ratio |\n|---|---|---|---|")
+    for m in (16, 32, 64, 100, 256, 512, 1024):
+        sweep_row(args, m, batch_size=m)
+    print("\n| units in G's hidden layers | floor ms | tinygan ms | ratio |\n|---|---|---|---|")
+    for width in (300, 600, 1200, 2400, 4800, 8000):
+        sweep_row(args, width, width=width)
+
+
+def sweep_row(args, name, **settings):
+    times = contest(args, [("floor", args.variant), ("tinygan", args.variant)], **settings)
+    floor, ours = (statistics.median(ms) for ms in times.values())
+    print(f"| {name} | {floor:.1f} | {ours:.1f} | {ours / floor:.2f} |", flush=True)
+
+
+def parts(args):
+    """Milliseconds of every forward and backward and of the updates, inside the running iteration: cold caches count."""
+    import numpy as np
+
+    iteration = make_tinygan(args, initial(args), dropout=True)
+    gan, spent = iteration.gan, {}
+
+    def clock(owner, name, label):
+        method = getattr(owner, name)
+
+        def clocked(*positional, **named):
+            start = time.perf_counter()
+            result = method(*positional, **named)
+            spent.setdefault(label, []).append(time.perf_counter() - start)
+            return result
+
+        setattr(owner, name, clocked)
+
+    for player in "GD":
+        for i, layer in enumerate(getattr(gan, player).layers):
+            for name in "forward", "backward":
+                clock(layer, name, f"{player} {i} {layer!r}.{name}")
+        clock(getattr(gan, f"{player}_optimizer"), "step", f"{player} update")
+    x = np.random.default_rng(8).random((args.batch_size, PIXELS), dtype=np.float32)
+    whole, iterations = [], args.rounds * args.iterations
+    for _ in range(iterations):
+        whole.append(timed(lambda: iteration(x, None, None)))
+    total = statistics.median(whole) * 1e3
+    rows = {label: statistics.median(s) * len(s) / iterations * 1e3 for label, s in spent.items()}
+    rows["everything else (noise, costs, concatenation, calls)"] = total - sum(rows.values())
+    print(f"{args.variant}: {total:.2f} ms an iteration")
+    for label, ms in rows.items():
+        print(f"{ms:8.3f} ms  {label}")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only the proof of equal work")
+    parser.add_argument("--parts", action="store_true", help="tinygan's time, part by part")
+    parser.add_argument("--sweep", action="store_true", help="time against batch size and width")
+    names = [name for name in CONTESTANTS if name not in ("floor", "tinygan")]
+    parser.add_argument("--peers", nargs="*", choices=names, default=names, help="whom to compare with (default: all)")
+    parser.add_argument("--rounds", type=int, default=30, help="turns of each contestant (default: 30)")
+    parser.add_argument("--iterations", type=int, default=10, help="iterations in a turn (default: 10)")
+    parser.add_argument("--threads", type=int, default=2, help="cores and threads of everybody (default: 2)")
+    parser.add_argument("--variant", choices=("alternating", "simultaneous"), default="alternating")
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--width", type=int, default=1200, help="units in G's hidden layers")
+    parser.add_argument("--d-width", type=int, default=240, help="maxout units in D's hidden layers")
+    parser.add_argument("--pieces", type=int, default=5)
+    parser.add_argument("--json", metavar="FILE", help="write the milliseconds of the table here too")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--answer", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        args.check = bool(args.answer)
+        work(args)
+    elif args.check:
+        check(args)
+    elif args.parts:
+        parts(args)
+    elif args.sweep:
+        sweep(args)
+    else:
+        table(args)
+
+
+if __name__ == "__main__":
+    main()
