@@ -270,8 +270,7 @@ def _open(folder: Path, words: str, only_mnist: bool = False) -> Dataset:
     image_shape = train_images.shape[1:]
     if test_images.shape[1:] != image_shape:
         raise DataError(
-            f"{folder}: training images are {image_shape}, test images {test_images.shape[1:]}: "
-            f"take both files from one source"
+            f"{folder}: training images are {image_shape}, test images {test_images.shape[1:]}: take both files from one source"
         )
     cut = len(train_images) - len(train_images) // 6
     if cut == len(train_images):
@@ -332,7 +331,7 @@ def _fetch(url: str, patience: float) -> bytes:
 
     def connect() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=patience + 1) as reply:  # ends the thread, if late
+            with urllib.request.urlopen(url, timeout=patience + 5) as reply:  # ends the thread, if late
                 parts.put(int(reply.headers["Content-Length"] or 0))
                 part = None
                 while part != b"" and not abandoned.is_set():

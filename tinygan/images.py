@@ -49,7 +49,7 @@ def to_uint8(x: Array, image_shape: Sequence[int] | None = None) -> Array:
         raise ArgumentError(
             f"values go from {low:.4g} to {high:.4g}: pixels lie in [0, 1] (from [-1, 1] take (x + 1) / 2 first)"
         )
-    return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+    return np.rint(x * 255).astype(np.uint8)  # ROUNDING is too small to leave 0 … 255
 
 
 def image_grid(samples: Array, image_shape: Sequence[int], columns: int | None = None) -> Array:
@@ -221,7 +221,7 @@ def save_png(path: str | os.PathLike[str], image: Array) -> None:
 
 def save_gif(path: str | os.PathLike[str], frames: Sequence[Array], seconds: float = 0.2) -> None:
     """Writes images of one shape as an endless GIF, `seconds` each. The same frames give the same bytes."""
-    if not len(frames) or len({frame.shape for frame in frames}) != 1:
+    if len({frame.shape for frame in frames}) != 1:
         raise ArgumentError(f"a GIF needs frames of one shape, got {sorted({frame.shape for frame in frames})}")
     first, *others = [_picture(frame) for frame in frames]
     buffer = io.BytesIO()
