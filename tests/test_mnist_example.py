@@ -1,0 +1,438 @@
+"""examples/mnist.py and examples/sample.py, on a tiny set in MNIST's format with tiny networks: all but the digits."""
+
+import csv
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinygan import (
+    CheckpointError,
+    DataError,
+    DivergenceError,
+    learning_rate_schedule,
+    load_checkpoint,
+    momentum_schedule,
+)
+from tinygan.parzen import AUTHORS_SIGMAS, evaluate
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+import common  # noqa: E402
+import mnist  # noqa: E402
+import sample  # noqa: E402
+
+SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
+WITHOUT_TIMING = len(common.COLUMNS)
+
+
+def idx(images):
+    header = struct.pack(f">HBB{images.ndim}I", 0, 8, images.ndim, *images.shape)
+    return header + images.astype(np.uint8).tobytes()
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """72 images of 6 × 6 for training and validation, 10 for the test."""
+    folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
+    for name, n in ("train", 72), ("t10k", 10):
+        images = rng.integers(0, 256, (n, 6, 6))
+        images[0, 0, :2] = 0, 255
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n)))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def draw_curves(monkeypatch):
+    """Few samples, and no curves: matplotlib takes longer than all the rest. Returns what draws them."""
+    original = common.draw_curves
+    monkeypatch.setattr(mnist, "SAMPLES", 50)
+    monkeypatch.setattr(common, "draw_curves", lambda *_: None)
+    return original
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """call(program, *arguments): run an example's program in this process."""
+
+    def call(program, *arguments):
+        monkeypatch.setattr(sys, "argv", ["examples/mnist.py", *map(str, arguments)])
+        return program()
+
+    return call
+
+
+@pytest.fixture
+def run(call, data, tmp_path):
+    """run(name, *arguments): examples/mnist.py, into a folder of that name."""
+
+    def run(name, *arguments):
+        call(mnist.program, "--data", data, "--out", tmp_path / name, "--evaluate-every", 2, *SMALL, *arguments)
+        return tmp_path / name
+
+    return run
+
+
+def rows(folder):
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.reader(file))
+
+
+def results(folder):
+    """All of a run that has to be the same, to the bit, in any other of the same settings."""
+    pictures = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
+    metrics = [row[:WITHOUT_TIMING] for row in rows(folder)]
+    return (folder / "checkpoint.npz").read_bytes(), metrics, pictures, (folder / "samples.gif").read_bytes()
+
+
+def test_the_networks_and_schedules_are_the_recipes(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mnist.py"])
+    args = mnist.parse_arguments()
+    args.backend = "numpy"
+    gan = mnist.build(args, np, np.linspace(-16, 1, 784))
+    assert (gan.G.theta.size, gan.D.theta.size) == (2_503_984, 1_231_441)
+    assert repr(gan.G) == (
+        "Network([Linear(100, 1200), ReLU(), Linear(1200, 1200), ReLU(), Linear(1200, 784), Sigmoid()])"
+    )
+    assert repr(gan.D) == (
+        "Network([Dropout(0.8), Maxout(784, 240, 5), Dropout(0.5), Maxout(240, 240, 5), Dropout(0.5), Linear(240, 1)])"
+    )
+    for network, radius in (gan.G, 0.05), (gan.D, 0.005):
+        for name, values in network.parameters().items():
+            if name.endswith("W"):
+                assert 0.99 * radius < abs(values).max() <= radius
+            elif name != "4.b" or network is gan.D:
+                assert not values.any()
+    assert gan.G.parameters()["4.b"].tolist() == np.linspace(-16, 1, 784).astype(np.float32).tolist()
+    assert (args.variant, args.prior, args.batch_size, args.k, mnist.NOISE) == ("simultaneous", "uniform", 100, 1, 100)
+    for optimizer in (gan.G_optimizer, gan.D_optimizer):
+        assert optimizer.learning_rate(1) == 0.1
+        assert optimizer.learning_rate(50_001) == pytest.approx(0.1 / 1.000004**50_000, rel=1e-9)
+    assert (mnist.SIGMA_ROWS, len(mnist.AUTHORS_SIGMAS)) == (1000, 10)
+
+
+def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monkeypatch):
+    monkeypatch.setattr(common, "draw_curves", draw_curves)
+    folder = run("a", "--epochs", 4, "--picture-every", 1, "--keep-checkpoints", 3)
+    out, err = capsys.readouterr()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint-0003.npz",
+        "checkpoint.npz",
+        "curves.png",
+        "metrics.csv",
+        "run.json",
+        "samples",
+        "samples.gif",
+    ]
+    header, *lines = rows(folder)
+    assert tuple(header) == common.COLUMNS + common.TIMING
+    assert [line[0] for line in lines] == ["1", "2", "3", "4"]
+    assert [bool(line[header.index("validation_log_likelihood")]) for line in lines] == [False, True, False, True]
+    for epoch in range(5):
+        with Image.open(folder / "samples" / f"epoch-{epoch:04d}.png") as picture:
+            assert picture.size == (2 + 10 * 8, 2 + 10 * 8)  # 10 × 10 tiles
+    facts = json.loads((folder / "run.json").read_text())
+    assert facts["data"] == {
+        "name": f"idx-{data.name}",
+        "source": f"IDX files in {data}, not MNIST (other checksums)",
+        "train": 60,
+        "validation": 12,
+        "test": 10,
+    }
+    assert facts["configuration"]["variant"] == "simultaneous"
+    assert facts["configuration"]["generator_cost"] == "non_saturating"
+    assert facts["environment"]["numpy"] == np.__version__
+    assert facts["results"]["iterations"] == 4 * 6
+    assert facts["results"]["peak_memory_mb"] > 20
+    assert facts["results"]["reading"] in out
+    assert err.count(str(folder)) == 2  # named at the start and at the end
+    assert load_checkpoint(folder / "checkpoint-0003.npz").epoch == 3
+
+
+def test_the_evaluation_is_the_authors_protocol_on_raw_samples_of_the_last_epoch(run, data, call, capsys):
+    folder = run("a", "--epochs", 2)
+    checkpoint = load_checkpoint(folder / "checkpoint.npz")
+    G, dataset = common.generator_of(checkpoint), mnist.load_mnist(data)
+    x = mnist.evaluation_samples(G, "uniform", 50)
+    assert x.shape == (50, 36)
+    held_out, test = (split.images.astype(np.float32) / 255 for split in (dataset.validation, dataset.test))
+    with pytest.warns(UserWarning, match="50 samples"):
+        expected = evaluate(x, held_out, test, AUTHORS_SIGMAS)
+    facts = json.loads((folder / "run.json").read_text())["results"]["evaluation"]
+    assert facts["authors"]["log_likelihood"] == expected.log_likelihood
+    assert len(facts["fine"]["sigmas"]) > 40
+    assert any("50 samples" in warning for warning in facts["authors"]["warnings"])
+    assert checkpoint.metrics[1]["validation_log_likelihood"] == max(expected.validation_log_likelihoods)
+    capsys.readouterr()
+    call(mnist.program, "--data", data, "--evaluate", folder / "checkpoint.npz", "--backend", "numpy")
+    assert f"test log-likelihood: {expected.log_likelihood:.1f} ± " in capsys.readouterr().out
+    again = json.loads((folder / "checkpoint.evaluation.json").read_text())
+    assert (again["evaluation"], again["epoch"]) == (facts, 2)
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped(run, capsys):
+    whole = run("whole", "--epochs", 4)
+    folder = run("parts", "--epochs", 2)
+    before = rows(folder)
+    run("parts", "--epochs", 4, "--resume")
+    assert results(folder)[:2] == results(whole)[:2]
+    for name, picture in results(whole)[2].items():
+        assert (folder / "samples" / name).read_bytes() == picture
+    assert rows(folder)[:3] == before  # with the timing of the epochs before
+    assert "resumed after epoch 2" in capsys.readouterr().err
+
+
+# What SIGKILL interrupts: it is sent by the process to itself, at the n-th call of a function.
+KILLER = """
+import os, signal, sys
+sys.path.insert(0, {examples!r})
+import mnist, numpy, tinygan
+mnist.SAMPLES = 50
+owner, name, count = {owner}, {name!r}, {count}
+original, calls = getattr(owner, name), []
+def deadly(*args, **options):
+    calls.append(1)
+    if len(calls) == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*args, **options)
+setattr(owner, name, deadly)
+mnist.program()
+"""
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "count", "epoch"),
+    [
+        pytest.param("tinygan.GAN", "iteration", 2 * 6 + 4, 2, id="in mid-epoch"),
+        pytest.param("numpy.lib.format", "write_array", 2 * 6 + 3, 2, id="in mid-save"),
+        pytest.param("os", "fsync", 2 * 2 + 1, 2, id="after the save, before the rename", marks=pytest.mark.slow),
+        pytest.param("os", "fsync", 2 * 2 + 2, 3, id="after the rename", marks=pytest.mark.slow),
+        pytest.param("tinygan.GAN", "iteration", 3, 0, id="in the first epoch", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(run, data, tmp_path, owner, name, count, epoch):
+    options = ["--epochs", "4", "--picture-every", "1"]
+    folder = tmp_path / "killed"
+    code = KILLER.format(examples=str(EXAMPLES), owner=owner, name=name, count=count)
+    arguments = ["--data", data, "--out", folder, "--evaluate-every", "2", *SMALL, *options]
+    killed = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, timeout=100)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    if epoch:
+        assert load_checkpoint(folder / "checkpoint.npz").epoch == epoch
+    run("killed", *options, "--resume")
+    assert results(folder) == results(run("whole", *options))
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_finished_run_is_resumed_without_training(run, monkeypatch):
+    folder = run("a", "--epochs", 2)
+    before = results(folder)
+    monkeypatch.setattr("tinygan.GAN.iteration", None)
+    run("a", "--epochs", 2, "--resume")
+    assert results(folder) == before
+
+
+def test_resume_starts_afresh_where_there_is_no_checkpoint(run, tmp_path):
+    (tmp_path / "b" / "samples").mkdir(parents=True)
+    (tmp_path / "b" / "samples" / "epoch-0009.png").write_bytes(b"of a run without a checkpoint")
+    (tmp_path / "b" / "metrics.csv").write_text("of the same")
+    assert results(run("b", "--epochs", 2, "--resume")) == results(run("a", "--epochs", 2))
+
+
+def test_a_folder_with_a_checkpoint_is_refused_or_overwritten(run, tmp_path):
+    first = results(run("a", "--epochs", 3))
+    notes = tmp_path / "a" / "notes.txt"
+    notes.write_text("the user's own")
+    with pytest.raises(CheckpointError, match=r"a/checkpoint\.npz exists: .*--resume.*--overwrite"):
+        run("a", "--epochs", 2)
+    assert results(tmp_path / "a") == first
+    run("a", "--epochs", 2, "--seed", 1, "--overwrite")
+    assert len(rows(tmp_path / "a")) == 3
+    assert not (tmp_path / "a" / "samples" / "epoch-0003.png").exists()
+    assert notes.exists()
+
+
+def test_other_settings_than_the_checkpoints_are_refused_by_name(run, tmp_path):
+    before = results(run("a", "--epochs", 2))
+    with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1 in the checkpoint, 0\.2 now; seed is 0 .*, 1 now"):
+        run("a", "--epochs", 2, "--resume", "--learning-rate", 0.2, "--seed", 1)
+    with pytest.raises(CheckpointError, match="another architecture: its G is .*16, 16"):
+        run("a", "--epochs", 2, "--resume", "--generator-width", 17)
+    assert results(tmp_path / "a") == before
+
+
+def test_resume_needs_a_folder(call):
+    with pytest.raises(CheckpointError, match="--out"):
+        call(mnist.program, "--resume")
+
+
+def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(run, call, tmp_path, monkeypatch, capsys):
+    iteration, calls = mnist.GAN.iteration, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 2 * 6 + 4:
+            raise KeyboardInterrupt
+        return iteration(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist.GAN, "iteration", interrupted)
+        with pytest.raises(SystemExit) as stopped:
+            common.main(lambda: run("a", "--epochs", 3, "--picture-every", 1))
+    assert stopped.value.code == 130
+    message = capsys.readouterr().err
+    assert "the last checkpoint is kept" in message
+    command = message.strip().splitlines()[-1].split()
+    assert command[:2] == ["python", "examples/mnist.py"]
+    assert load_checkpoint(tmp_path / "a" / "checkpoint.npz").epoch == 2
+    call(mnist.program, *command[2:])
+    assert results(tmp_path / "a") == results(run("whole", "--epochs", 3, "--picture-every", 1))
+
+
+def test_a_diverging_run_ends_with_one_line_and_the_last_good_checkpoint(run, tmp_path, monkeypatch):
+    run("a", "--epochs", 2)
+    before = load_checkpoint(tmp_path / "a" / "checkpoint.npz")
+    monkeypatch.setattr(mnist, "learning_rate_schedule", lambda t, **options: 1e9)
+    with pytest.raises(DivergenceError, match="of epoch 3"):
+        run("a", "--epochs", 4, "--resume")
+    assert load_checkpoint(tmp_path / "a" / "checkpoint.npz").theta_g.tobytes() == before.theta_g.tobytes()
+    with pytest.raises(SystemExit, match="error: iteration .* of epoch 3"):
+        common.main(lambda: run("a", "--epochs", 4, "--resume"))
+
+
+@pytest.mark.parametrize("name", ["checkpoint.npz.tmp", "metrics.csv"])
+def test_a_full_disk_ends_with_one_line_and_the_last_good_checkpoint(run, tmp_path, monkeypatch, capsys, name):
+    folder, train_epoch = run("a", "--epochs", 2), mnist.Trainer.train_epoch
+
+    def fill_the_disk(self, *args):
+        (folder / name).unlink(missing_ok=True)
+        os.symlink("/dev/full", folder / name)
+        return train_epoch(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist.Trainer, "train_epoch", fill_the_disk)
+        with pytest.raises(SystemExit, match=r"error: .*No space left on device"):
+            common.main(lambda: run("a", "--epochs", 3, "--resume"))
+    assert "Go on with" in capsys.readouterr().err
+    assert load_checkpoint(folder / "checkpoint.npz").epoch == 2
+    (folder / name).unlink(missing_ok=True)  # read, /dev/full has no end
+    run("a", "--epochs", 3, "--resume")
+    assert results(folder)[:2] == results(run("whole", "--epochs", 3))[:2]
+
+
+@pytest.mark.parametrize("variant", ["simultaneous", "alternating"])
+def test_a_calm_generator_meets_D_without_dropout(run, monkeypatch, variant):
+    """Where D has no dropout to leave out, --calm changes nothing but rounding."""
+
+    def trained(name, *more):
+        return load_checkpoint(run(name, "--epochs", 2, "--variant", variant, *more) / "checkpoint.npz")
+
+    assert not np.array_equal(trained("a").theta_g, trained("b", "--calm").theta_g)
+    monkeypatch.setattr(mnist, "KEEP_IMAGE", 1.0)
+    monkeypatch.setattr(mnist, "KEEP_HIDDEN", 1.0)
+    plain, calm = trained("c"), trained("d", "--calm")
+    np.testing.assert_allclose(calm.theta_g, plain.theta_g, atol=1e-6)
+    np.testing.assert_allclose(calm.theta_d, plain.theta_d, atol=1e-6)
+
+
+def test_compressed_schedules_anneal_faster(run):
+    folder = run("a", "--epochs", 3, "--schedule-compression", 10)
+    last = load_checkpoint(folder / "checkpoint.npz").metrics[-1]
+    assert last["learning_rate"] == pytest.approx(learning_rate_schedule(10 * (18 - 1) + 1, 0.1), rel=1e-9)
+    assert last["momentum"] == momentum_schedule(21)
+
+
+# ---- The reading
+
+
+def far_apart(n):
+    return np.eye(n, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("value", "samples", "words"),
+    [
+        (-0.9, far_apart(40), "learning: "),
+        (-1.38, far_apart(40), "learning: "),
+        (-0.001, far_apart(40), "D has won: G is stuck: "),
+        (-0.9, np.tile(far_apart(40)[:3], (40, 1))[:40], "collapsed to 3 distinct samples: "),
+        (-0.001, np.tile(far_apart(40)[:3], (40, 1))[:40], "D has won: G is stuck and collapsed to 3 distinct samples"),
+        (-1.38, np.zeros((40, 40), np.float32), "too early to tell: "),
+    ],
+)
+def test_the_reading_says_what_the_figures_say(value, samples, words):
+    metrics = [{"value": value, "D_x": 0.75, "D_G_z": 0.25}] * 7
+    reading = common.reading(metrics, samples, far_apart(40))
+    assert reading["reading"].startswith(words)
+    assert "D(x) = 0.750, D(G(z)) = 0.250" in reading["reading"]
+    assert reading["distinct_data"] == 40
+
+
+def test_distinct_counts_images_that_are_further_apart_than_the_radius():
+    line = np.array([[0.0], [0.6], [1.2], [5.0], [5.1]])
+    assert common.distinct(line, 1.0) == 3  # 0.0, 1.2 (0.6 is removed, so 1.2 stays) and 5.0
+    assert common.distinct(line, 0.05) == 5
+
+
+# ---- examples/sample.py
+
+
+@pytest.fixture
+def checkpoint(run):
+    return run("a", "--epochs", 2) / "checkpoint.npz"
+
+
+def test_samples_from_any_checkpoint(call, checkpoint, data, capsys):
+    call(sample.program, checkpoint, "--n", 120, "--nearest", "--interpolate", "--data", data, "--backend", "numpy")
+    folder, out = checkpoint.parent, capsys.readouterr().out
+    x = np.load(folder / "samples.npy", allow_pickle=False)
+    assert (x.shape, x.dtype) == ((120, 36), np.float32)
+    assert (0 <= x).all()
+    assert (x <= 1).all()
+    sizes = {}
+    for name in ("samples", "nearest", "interpolation"):
+        with Image.open(folder / f"{name}.png") as picture:
+            sizes[name] = picture.size
+    assert sizes == {"samples": (82, 82), "nearest": (82, 66), "interpolation": (82, 66)}
+    assert "Median distance to the nearest training image" in out
+    call(sample.program, checkpoint, "--n", 120, "--out", folder / "again", "--backend", "numpy")
+    assert (folder / "again" / "samples.npy").read_bytes() == (folder / "samples.npy").read_bytes()
+    call(sample.program, checkpoint, "--n", 120, "--out", folder / "other", "--seed", 1, "--backend", "numpy")
+    assert (folder / "other" / "samples.npy").read_bytes() != (folder / "samples.npy").read_bytes()
+
+
+def test_nearest_training_examples_come_from_the_runs_own_data(call, checkpoint, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name, n in ("train", 60), ("t10k", 10):
+        (other / f"{name}-images-idx3-ubyte").write_bytes(idx(np.zeros((n, 6, 6))))
+        (other / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n)))
+    with pytest.raises(DataError, match="was trained on 60 images of idx-tiny.*50 of idx-other"):
+        call(sample.program, checkpoint, "--nearest", "--data", other, "--backend", "numpy")
+
+
+def test_a_generator_is_rebuilt_from_its_description_and_from_nothing_else(checkpoint):
+    saved = load_checkpoint(checkpoint)
+    assert repr(common.generator_of(saved)) == saved.architecture["G"]
+    for words in ("Network([Linear(10**9, 10**9)])", "Network([print('x')])", "", "Network([Linear(100000, 100000)])"):
+        saved.architecture["G"] = words
+        with pytest.raises(CheckpointError, match="its generator"):
+            common.generator_of(saved)
+
+
+@pytest.mark.slow
+def test_the_smoke_run_exercises_everything_in_15_seconds(tmp_path):
+    command = [sys.executable, EXAMPLES / "mnist.py", "--smoke", "--out", tmp_path / "smoke"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15)
+    assert done.returncode == 0, done.stderr
+    assert "too early to tell" in done.stdout
+    assert (tmp_path / "smoke" / "samples.gif").exists()
