@@ -7,6 +7,18 @@ a test set. σ is chosen on validation data, never on the test set. Any framewor
 
     result = evaluate(samples, validation[:1000], test)     # pixels in [0, 1], one row per image
     print(result)
+
+What it cannot do, in figures of benchmarks/anchors.py (MNIST, the authors' protocol, nats):
+
+- Tell the worth of samples from their number. Real training images as samples score 114 with 1,000 of them, 241 with
+  10,000, 318 with 50,000. Only scores of equally many compare.
+- Rise with quality. 10,000 k-means centroids of the training images score 335, more than all 50,000 images do.
+  Noise of 0.05 on each pixel, hardly visible, costs 35.
+- See memorising. 241 is what a generator scores that only repeats 10,000 of its training images; the paper's has 225.
+- Say how sure it is. The standard error, 2.1, is over the test images alone, σ and the samples held fixed: five
+  disjoint sets of 10,000 training images score from 238.0 to 242.5.
+- See a shape. With 10,000 points in 784 dimensions, the nearest sample makes more than 90 % of p(x) for 96 % of the
+  test images: the score is little more than the distance to it.
 """
 
 import argparse
@@ -156,7 +168,7 @@ class ParzenWindow:
                     xp.maximum(terms, -87, out=terms)
                     xp.exp(terms, out=terms)
                     sums[k] *= xp.exp((top - new_top) * inverse_variance)
-                    sums[k] += terms.sum(axis=1)
+                    sums[k] += xp.einsum("ij->i", terms)  # half the time of terms.sum(axis=1)
                 top = new_top
             nearest = xp.minimum(top - half_rows, 0)  # −½ minⱼ ‖x − sⱼ‖², which rounding could make positive
             for k, sigma in enumerate(sigmas):
