@@ -93,12 +93,10 @@ def main() -> None:
     print(f"{mostly:.0%} of the test images")
     seconds = time.perf_counter() - started
     print(f"{seconds / 60:.1f} minutes")
-    facts = {"command": "python benchmarks/anchors.py", "seed": SEED, "minutes": round(seconds / 60, 2)}
+    facts = {"command": "python benchmarks/anchors.py", "seed": SEED, "minutes": round(seconds / 60, 2), **environment()}
+    facts |= {"anchors": rows, "nearest_makes_90_percent": mostly}
     RESULTS.parent.mkdir(exist_ok=True)
-    text = json.dumps(
-        facts | environment() | {"anchors": rows, "nearest_makes_90_percent": mostly}, indent=1, ensure_ascii=False
-    )
-    RESULTS.write_text(text + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:
