@@ -308,6 +308,11 @@ def test_a_callers_array_that_is_overwritten_is_named(layer, message):
     assert message in rejected(layer()).splitlines()[1]
 
 
+def test_a_layer_that_overwrites_x_is_not_accused_of_a_wrong_derivative():
+    message = rejected(broken(forward=lambda self, x, y, cache: overwrite(x), base=Sigmoid))
+    assert message.count("WRONG") == 1
+
+
 def test_a_last_bit_that_is_overwritten_is_seen():
     def nudge(self, dy, cache):
         dy[0, 0] = np.nextafter(dy[0, 0], 9)
@@ -496,6 +501,11 @@ def test_check_gradient_of_any_cost():
         check_gradient(lambda: (W**3).sum(), {"W": W}, {"W": 3 * W**2 + np.array([[0, 0], [0, 0], [0, 1]])})
     with pytest.raises(GradientError, match=r"the gradient of W has the shape \(2, 3\), W has \(3, 2\)"):
         check_gradient(lambda: (W**3).sum(), {"W": W}, {"W": 3 * W.T**2})
+
+
+def test_check_gradient_of_a_cost_that_is_a_view():
+    w = np.ones(1)
+    assert check_gradient(lambda: w.reshape(()), {"w": w}, {"w": np.ones(1)}).passed
 
 
 def test_check_gradient_puts_values_back_if_the_cost_raises():

@@ -35,10 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; SystemExit for --help and for arguments that argparse refuses."""
     argv = sys.argv[1:] if argv is None else argv
     try:
-        args = _parse(argv)
-        code: int = args.command(args)
-        sys.stdout.flush()
-        return code
+        try:
+            args = _parse(argv)
+            code: int = args.command(args)
+            return code
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone is no error, and not when Python ends
     except TinyganError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
