@@ -146,7 +146,9 @@ def test_generator_gradient_is_that_of_the_cost(kind):
 
 
 def test_discriminator_gradients_are_those_of_the_cost():
-    a_real, a_fake = np.random.default_rng(0).standard_normal((2, 5, 1))
+    """The batches need not be of one size."""
+    rng = np.random.default_rng(0)
+    a_real, a_fake = rng.standard_normal((5, 1)), rng.standard_normal((3, 1))
     _, da_real, da_fake = discriminator_loss(a_real, a_fake)
 
     def J():
