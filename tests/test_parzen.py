@@ -75,7 +75,7 @@ def test_bound(xp):
     """log p ≤ −d log(σ √(2π)), 541.35 nats at σ = 0.2, d = 784; attained where every sample is x."""
     bound = -784 * math.log(0.2 * math.sqrt(2 * math.pi))
     assert round(bound, 2) == 541.35
-    # An image that is not exact in float32, far from 0: rounding must not lift it over the bound.
+    # Float32, and far from 0: rounding must not lift it over the bound.
     x = xp.asarray(np.full((3, 784), 0.1, np.float32) + uniform(1, 784).astype(np.float32) * 1000)
     log_p = host(ParzenWindow(0.2).fit(x[:1]).score_samples(x))
     np.testing.assert_allclose(log_p, bound, rtol=1e-12)
@@ -379,8 +379,9 @@ def test_refuses_another_dimension(xp):
 
 
 def test_refuses_to_score_before_fit():
-    with pytest.raises(ArgumentError, match="call fit"):
-        ParzenWindow(0.2).score_samples(uniform(6, 4))
+    for method in (ParzenWindow(0.2).score_samples, ParzenWindow(0.2).log_likelihood):
+        with pytest.raises(ArgumentError, match="call fit"):
+            method(uniform(6, 4))
 
 
 def test_refuses_two_devices(strict_xp):
