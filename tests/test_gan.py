@@ -14,8 +14,11 @@ from tinygan import (
     PRIORS,
     VARIANTS,
     ArgumentError,
+    Linear,
     MomentumSGD,
+    Network,
     ReLU,
+    Sigmoid,
     discriminator_loss,
     generator_loss,
     random_generator,
@@ -377,3 +380,26 @@ def test_spherical_noise_has_norm_1(xp):
 def test_an_unknown_prior_is_refused_with_the_known_ones():
     with pytest.raises(ArgumentError, match="'normal': choose one of uniform, gaussian, spherical"):
         sample_noise("normal", np.random.default_rng(0), 2, 3)
+
+
+@pytest.mark.parametrize(("examples", "noise"), [(3, 5), (5, 3), (1, 3)])
+def test_simultaneous_with_minibatches_of_two_sizes_has_the_gradients_of_its_definition(examples, noise):
+    G = Network([Linear(2, 4), Sigmoid(), Linear(4, 3)], dtype=np.float64, seed=1)
+    D = Network([Linear(3, 4), Sigmoid(), Linear(4, 1)], dtype=np.float64, seed=2)
+    gan = GAN(G, D, MomentumSGD(G.theta, 0.1), MomentumSGD(D.theta, 0.1))
+    rng = np.random.default_rng(0)
+    x, z = rng.standard_normal((examples, 3)), rng.standard_normal((noise, 2))
+    samples, G_cache = G.forward(z)
+    a, D_cache = D.forward(samples)
+    expected = np.empty_like(G.theta)
+    G.backward(D.backward(generator_loss(a)[1], D_cache), G_cache, expected)
+    gan.simultaneous_step(x, z, None)
+    np.testing.assert_allclose(gan.G_grad, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_an_optimiser_over_anything_but_its_network_is_refused():
+    G, D = Network([Linear(2, 2)]), Network([Linear(2, 1)])
+    own = MomentumSGD(G.theta, 0.1), MomentumSGD(D.theta, 0.1)
+    for pair in ((MomentumSGD(G.theta.copy(), 0.1), own[1]), (own[0], MomentumSGD(D.theta.copy(), 0.1)), own[::-1]):
+        with pytest.raises(ArgumentError, match="over its network's own θ"):
+            GAN(G, D, *pair)

@@ -185,7 +185,7 @@ def test_dtype_in_is_dtype_out_and_nothing_is_mutated_or_aliased(xp, dtype, loss
 
 @pytest.mark.parametrize(("dtype", "a"), [(np.float32, 89.0), (np.float64, 710.0), (np.float32, math.nan)])
 def test_maximum_likelihood_that_leaves_the_numbers_is_a_divergence(dtype, a):
-    with pytest.raises(DivergenceError, match=f"overflows {np.dtype(dtype)} at the logit a = {a}"):
+    with pytest.raises(DivergenceError, match=f"not a finite {np.dtype(dtype)}, the largest logit is {a}"):
         generator_loss(column(np, [1.0, a], dtype), "maximum_likelihood")
     assert issubclass(DivergenceError, ArithmeticError)
 

@@ -18,6 +18,7 @@ from tinygan import (
     Reshape,
     Sigmoid,
     Sparse,
+    Uniform,
     random_generator,
 )
 from tinygan.network import rows
@@ -278,3 +279,44 @@ def test_a_grad_that_is_not_like_theta_is_refused(grad):
 def test_a_bias_of_another_shape_is_refused(bias):
     with pytest.raises(ArgumentError, match=r"parameter of shape \(3,\)"):
         Network([Linear(4, 3, bias=bias)])
+
+
+def test_a_class_in_place_of_a_layer_is_refused_and_left_alone():
+    with pytest.raises(ArgumentError, match="layer 1 is .*ReLU.*no layer"):
+        Network([Linear(2, 3), ReLU])
+    Network([ReLU()])  # the class was not marked as being in a network
+
+
+def test_a_parameter_is_not_shadowed_by_an_attribute():
+    net = Network([Linear(2, 3)])
+    with pytest.raises(ArgumentError, match=r"layer\.W\[\.\.\.\] = "):
+        net.layers[0].W = np.zeros((2, 3))
+    net.layers[0].W[...] = 7
+    assert (net.theta[:6] == 7).all()
+
+
+def test_a_layer_cannot_declare_parameters_for_all_others():
+    with pytest.raises(TypeError):
+        ReLU().declarations["s"] = ((3,), Uniform(1))
+
+
+def test_a_layer_of_ones_own_may_have_a_vector_of_parameters():
+    class Scale(Layer):
+        def __init__(self, n):
+            self.declarations = {"s": ((n,), Uniform(0.1))}
+
+    net = Network([Scale(3)])
+    assert net.theta.shape == (3,)
+    assert 0 < abs(net.theta).max() <= 0.1
+
+
+def test_a_start_that_does_not_fit_names_the_parameter():
+    with pytest.raises(ArgumentError, match=r"parameter 1\.b of Linear\(3, 4\): .*shape \(2,\)"):
+        Network([ReLU(), Linear(3, 4, bias=np.zeros(2))])
+
+
+def test_theta_takes_only_its_own_shape():
+    net = Network([Linear(2, 3)])
+    for wrong in (np.zeros(1, np.float32), np.zeros((1, 9), np.float32), [0.0] * 9):
+        with pytest.raises(ArgumentError, match=r"shape \(9,\)"):
+            net.theta = wrong

@@ -67,13 +67,15 @@ class GAN:
             raise ArgumentError(f"unknown generator cost {generator_cost!r}: choose one of {', '.join(GENERATOR_COSTS)}")
         if k < 1 or generator_steps < 1:
             raise ArgumentError(f"k and generator_steps must be at least 1, not {k} and {generator_steps}")
+        if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
+            raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
         self.variant, self.generator_cost, self.k, self.generator_steps = variant, generator_cost, k, generator_steps
         self.G_grad = G.xp.empty_like(G.theta)
         self.D_grad = D.xp.empty_like(D.theta)
 
     def iteration(self, prior: Callable[[], Array], batches: Iterator[Array], rng: Any) -> tuple[Any, Any]:
-        """One training iteration of Algorithm 1. Returns the costs J(D), J(G) of its last updates, on the device.
+        """One training iteration of Algorithm 1. Returns the costs of its last updates, on the device: J(D) or −V, and J(G).
 
         prior    prior() draws a minibatch of m noise samples, (m, n)
         batches  next(batches) is a minibatch of m examples, (m, d)
@@ -123,7 +125,7 @@ class GAN:
         samples, G_cache = self.G.forward(z, train=True, rng=rng)
         D_cost, a_fake, D_cache = self._discriminator_gradient(x, samples, rng)
         G_cost, da = generator_loss(a_fake, self.generator_cost)
-        dsamples = self.D.backward(da, rows(D_cache, m, 2 * m))
+        dsamples = self.D.backward(da, rows(D_cache, m, m + len(samples)))
         self.G.backward(dsamples, G_cache, self.G_grad, need_dx=False)
         self.D_optimizer.step(self.D_grad)
         self.G_optimizer.step(self.G_grad)

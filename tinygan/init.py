@@ -20,7 +20,7 @@ class Uniform:
         self.radius = radius
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        for row in out:
+        for row in out.reshape(len(out), -1):
             row[...] = rng.uniform(-self.radius, self.radius, row.shape)
 
 
@@ -33,7 +33,7 @@ class Sparse:
         self.n = n
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        n_in, n_out = out.shape
+        n_in, n_out = _matrix_shape(self, out)
         if self.n > n_in:
             raise ArgumentError(f"Sparse({self.n}) needs at least {self.n} inputs, the layer has {n_in}")
         out[...] = 0
@@ -71,11 +71,17 @@ class AuthorsUniform:
         self.radius, self.stream, self.pieces = radius, stream, pieces
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        n_in, columns = out.shape
+        n_in, columns = _matrix_shape(self, out)
         unit_major = self.stream.uniform(-self.radius, self.radius, out.shape)
         self.stream.uniform(0, 1, out.shape)  # drawn and thrown away, as the released code does
         units = columns // self.pieces
         out[...] = unit_major.reshape(n_in, units, self.pieces).swapaxes(1, 2).reshape(out.shape)
+
+
+def _matrix_shape(init: Any, out: np.ndarray) -> tuple[int, int]:
+    if out.ndim != 2:
+        raise ArgumentError(f"{type(init).__name__} starts a matrix (n_in, n_out), not a parameter of shape {out.shape}")
+    return out.shape[0], out.shape[1]
 
 
 def authors_stream() -> np.random.RandomState:

@@ -4,12 +4,15 @@
     dx       = layer.backward(dy, cache, grads=None, need_dx=True)
 
 dy = ∂L/∂y is the upstream gradient. `cache` is all that backward needs and is returned, never kept on the layer, so
-any number of forward passes can be alive at once. `grads` has the keys of `params`; backward overwrites its arrays and
-writes to nothing else. Without `grads` the layer is a fixed function, and its parameters' derivatives are not computed.
+any number of forward passes can be alive at once. Each row of a minibatch is treated by itself. `grads` has the keys of
+`params`; backward overwrites its arrays and writes to nothing else. Without `grads` the layer is a fixed function, and
+its parameters' derivatives are not computed.
 
-Shape letters: m minibatch, n_in, n_out, p pieces. Imports nothing but NumPy's rules: arrays of either backend work.
+Shape letters: m minibatch, n_in, n_out, p pieces. Arrays of either backend work, and what comes back is of the same.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,8 +30,8 @@ class Layer:
     A cache is None, an array whose first axis is the minibatch, or a tuple of those and of plain numbers.
     """
 
-    declarations: dict[str, tuple[tuple[int, ...], Any]] = {}
-    params: dict[str, Array] = {}
+    declarations: Mapping[str, tuple[tuple[int, ...], Any]] = MappingProxyType({})
+    params: Mapping[str, Array] = MappingProxyType({})
     in_network = False
 
     def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
@@ -44,6 +47,11 @@ class Layer:
         if name in self.declarations:
             raise ArgumentError(f"{self!r} has no {name} yet: a layer gets its parameters from Network([…, layer, …])")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.declarations:
+            raise ArgumentError(f"write into the parameter, which is a view into θ: layer.{name}[...] = …")
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -184,11 +192,11 @@ class Dropout(Layer):
     def __init__(self, keep: float) -> None:
         self.threshold = round(keep * 2**16) if 0 < keep <= 1 else 0
         if self.threshold == 0:
-            raise ArgumentError(f"Dropout: keep is the probability of keeping a unit, in (0, 1], not {keep}")
+            raise ArgumentError(f"Dropout: keep is the probability of keeping a unit, from 2⁻¹⁶ to 1, not {keep}")
         self.keep = keep
 
     def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
-        if not train or self.keep == 1:
+        if not train or self.threshold == 2**16:
             return x, None
         if rng is None:
             raise ArgumentError("Dropout with train=True needs an rng: pass rng=random_generator(xp, seed)")

@@ -68,9 +68,11 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Any, Ar
     if kind == "maximum_likelihood":
         with np.errstate(over="ignore"):
             likelihood_ratio = xp.exp(a_fake)  # D/(1 − D), which is p_data/p_g where D is optimal
-        loss = -likelihood_ratio.mean()
+            loss = -likelihood_ratio.mean()
         if xp is np and not np.isfinite(loss):
-            raise DivergenceError(f"maximum likelihood cost: e^a overflows {a_fake.dtype} at the logit a = {a_fake.max()}")
+            raise DivergenceError(
+                f"maximum likelihood cost: the mean of e^a is not a finite {a_fake.dtype}, the largest logit is {a_fake.max()}"
+            )
         return loss, likelihood_ratio * (-1 / m)
     raise ArgumentError(f"unknown generator cost {kind!r}: choose one of {', '.join(GENERATOR_COSTS)}")
 

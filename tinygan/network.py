@@ -30,6 +30,8 @@ class Network:
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise ArgumentError(f"Network: dtype must be float32 or float64, not {self.dtype}")
         for i, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise ArgumentError(f"layer {i} is {layer!r}, no layer: write Network([Linear(2, 3), ReLU()])")
             if layer.in_network or any(layer is other for other in self.layers[:i]):
                 raise ArgumentError(f"layer {i}, {layer!r}, is in a network already: make a new layer and copy θ")
         # name, layer index, parameter key, shape, start and stop in θ: the whole layout, computed once
@@ -43,18 +45,24 @@ class Network:
         theta = np.empty(start, self.dtype)
         rng = random_generator(np, seed, "initial parameters")
         for name, i, key, _, _, _ in self._layout:
-            self.layers[i].declarations[key][1](rng, self.views(theta)[name])
+            try:
+                self.layers[i].declarations[key][1](rng, self.views(theta)[name])
+            except ArgumentError as error:
+                raise ArgumentError(f"parameter {name} of {self.layers[i]!r}: {error}") from error
         self._theta = to_device(theta, xp)
         for layer, params in zip(self.layers, self._by_layer(self._theta), strict=True):
             layer.params, layer.in_network = params, True
 
     @property
     def theta(self) -> Array:
-        """θ, 1-D: every parameter. Writing into it changes the layers; net.theta = v copies v into it."""
+        """θ, 1-D: every parameter. Writing into it changes the layers; net.theta = v copies v, such a vector or one
+        number for all, into it."""
         return self._theta
 
     @theta.setter
     def theta(self, values: Array) -> None:
+        if getattr(values, "shape", None) != self._theta.shape and not isinstance(values, int | float):
+            raise ArgumentError(f"θ is an array of shape {self._theta.shape}: assign another of this shape, not {values!r}")
         self._theta[...] = values
 
     def views(self, vector: Array) -> dict[str, Array]:

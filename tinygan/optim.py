@@ -1,7 +1,10 @@
 """Momentum SGD on one flat vector, the released code's two schedules, and the max column norm."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache
 
 import numpy as np
 
@@ -11,7 +14,14 @@ from tinygan.errors import ArgumentError
 CHUNK = 1 << 16
 """Entries of θ updated at a time: θ, v, ∇ and η∇ of this many float32 fit into a core's own cache (1 MB)."""
 
-_threads = ThreadPoolExecutor(cpu_threads())
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cpu_threads())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child process has none of its parent's threads
 
 
 class MomentumSGD:
@@ -53,7 +63,10 @@ class MomentumSGD:
             # Memory bounds the update, not arithmetic: each core walks its share of θ, v and ∇ through its own cache.
             share = -(-len(grad) // cpu_threads())
             shares = [slice(start, start + share) for start in range(0, len(grad), share)]
-            list(_threads.map(lambda part: self._update(part, grad, eta), shares))
+            # Each in a copy of the caller's context, which holds its np.errstate.
+            running = [_threads().submit(copy_context().run, self._update, part, grad, eta) for part in shares]
+            for share_done in running:
+                share_done.result()
         else:
             self._update(slice(0, len(grad)), grad, eta)
         self.updates += 1
