@@ -80,7 +80,7 @@ class ParzenWindow:
 
     def __init__(self, sigma: float):
         self.sigma = _check_sigma(sigma)
-        self._blocks: list[tuple[Array, Array]] = []
+        self._blocks: list[Array] = []
 
     def fit(self, samples: Array) -> "ParzenWindow":
         """Take the samples (n, d) as the centres; returns self. They are copied."""
@@ -89,7 +89,10 @@ class ParzenWindow:
         self._xp = get_array_module(samples)
         self.n_samples, self.n_dimensions = samples.shape
         self._centre = samples.mean(axis=0, dtype=np.float64).astype(samples.dtype)
-        self._blocks = [self._centred(samples[i : i + BLOCK]) for i in range(0, len(samples), BLOCK)]
+        self._blocks = []
+        for start in range(0, len(samples), BLOCK):
+            rows, half_squares = self._centred(samples[start : start + BLOCK])
+            self._blocks.append(self._xp.concatenate([rows, -half_squares], axis=1))
         return self
 
     def score_samples(self, x: Array) -> Array:
@@ -140,9 +143,9 @@ class ParzenWindow:
         return x, x_range
 
     def _centred(self, rows: Array) -> tuple[Array, Array]:
-        """r − centre, and ½‖r − centre‖², which is summed in float64."""
+        """r − centre (m, d), and ½‖r − centre‖² (m, 1), which is summed in float64."""
         rows = rows.astype(self._dtype) - self._centre
-        return rows, ((rows.astype(np.float64) ** 2).sum(axis=1) / 2).astype(self._dtype)
+        return rows, ((rows.astype(np.float64) ** 2).sum(axis=1) / 2).astype(self._dtype)[:, None]
 
     def _log_densities(self, x: Array, sigmas: Sequence[float]) -> Array:
         """log p(x) for every σ, from one pass over the distances: (len(sigmas), m), float64."""
@@ -152,16 +155,16 @@ class ParzenWindow:
         # Written to again and again: in fresh memory for each block, the arithmetic takes 40 % longer.
         u_buffer, terms_buffer = xp.empty((2, min(BLOCK, len(x)) * min(BLOCK, self.n_samples)), self._dtype)
         for start in range(0, len(x), BLOCK):
-            rows, half_rows = self._centred(x[start : start + BLOCK])
-            # −½‖x − s‖² = u − ½‖x‖² with u = x·s − ½‖s‖². Σⱼ exp(uⱼ/σ²) = exp(top/σ²) Σⱼ exp((uⱼ − top)/σ²), where
-            # top = maxⱼ uⱼ is the same sample, the nearest, for every σ.
+            # −½‖x − s‖² = u − ½‖x‖², where u = x·s − ½‖s‖² = (x, 1)·(s, −½‖s‖²) is left to the matrix product.
+            # Σⱼ exp(uⱼ/σ²) = exp(top/σ²) Σⱼ exp((uⱼ − top)/σ²), where top = maxⱼ uⱼ, the nearest sample's, for every σ.
+            rows, half_squares = self._centred(x[start : start + BLOCK])
+            rows = xp.concatenate([rows, xp.ones_like(half_squares)], axis=1)
             top = xp.full(len(rows), -np.inf, self._dtype)
             sums = xp.zeros((len(sigmas), len(rows)), np.float64)
-            for samples, half_samples in self._blocks:
+            for samples in self._blocks:
                 shape = len(rows), len(samples)
                 u, terms = (buffer[: math.prod(shape)].reshape(shape) for buffer in (u_buffer, terms_buffer))
                 xp.matmul(rows, samples.T, out=u)
-                u -= half_samples
                 new_top = xp.maximum(top, u.max(axis=1))
                 u -= new_top[:, None]
                 for k, inverse_variance in enumerate(inverse_variances):
@@ -172,7 +175,7 @@ class ParzenWindow:
                     sums[k] *= xp.exp((top - new_top) * inverse_variance)
                     sums[k] += xp.einsum("ij->i", terms)  # half the time of terms.sum(axis=1)
                 top = new_top
-            nearest = top - half_rows  # −½ minⱼ ‖x − sⱼ‖²
+            nearest = top - half_squares[:, 0]  # −½ minⱼ ‖x − sⱼ‖²
             for k, sigma in enumerate(sigmas):
                 log_normaliser = math.log(self.n_samples) + self.n_dimensions * math.log(sigma * math.sqrt(2 * math.pi))
                 log_p[k, start : start + BLOCK] = nearest / sigma**2 + xp.log(sums[k]) - log_normaliser
