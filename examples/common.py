@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
     add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
-    add("--epochs", type=positive, metavar="N", help="passes over the training set")
+    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: as many as it takes)")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
     add("--generator-steps", type=positive, metavar="J", help="updates of G in an iteration (default: %(default)s)")
@@ -74,9 +74,9 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--resume", action="store_true", help="go on from the checkpoint in --out; start afresh where there is none")
     add("--overwrite", action="store_true", help="start afresh in --out, whatever run it holds")
     add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
-    add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as pictures)")
-    add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's too, as checkpoint-0100.npz")
-    add("--evaluate-every", type=positive, metavar="N", help="epochs between validation log-likelihoods")
+    add("--checkpoint-every", type=positive, metavar="N", help="… between checkpoints (default: as pictures)")
+    add("--evaluate-every", type=positive, metavar="N", help="… between evaluations (default: about 5000 iterations)")
+    add("--keep-checkpoints", type=positive, metavar="N", help="keep that of every N-th epoch, as checkpoint-0100.npz")
     add("--smoke", action="store_true", help="everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
 
@@ -194,6 +194,7 @@ class Run:
         args, trainer, self.started_training = self.args, self.trainer, True
         pictures = args.picture_every or max(1, round(500 / trainer.iterations))
         checkpoints = args.checkpoint_every or pictures
+        evaluations = args.evaluate_every or max(1, round(5000 / trainer.iterations))
 
         def due(interval: int) -> bool:
             return trainer.epoch % interval == 0 or trainer.epoch == args.epochs
@@ -207,7 +208,7 @@ class Run:
                 start = time.perf_counter()
                 row = trainer.train_epoch(bar.update)
                 seconds = time.perf_counter() - start
-                if args.evaluate_every and trainer.epoch % args.evaluate_every == 0:
+                if trainer.epoch % evaluations == 0:
                     row["validation_log_likelihood"] = evaluate()
                 if due(pictures):
                     save_png(self.samples / f"epoch-{trainer.epoch:04d}.png", picture())
@@ -324,7 +325,7 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
     samples, data   the same number of each; data held out
 
     Two images count as one if they are closer than 95 % of all data are to their nearest neighbour. D has won if it
-    tells data from samples without doubt: V > −0.05 nats (at its maximum, 0, it is never wrong). G has collapsed if
+    tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if
     fewer than one sample in ten is distinct. D(x), D(G(z)) and V are means over the last five epochs.
     """
     samples, data = to_host(samples), to_host(data)
@@ -335,7 +336,7 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
     last = metrics[-5:]
     value, D_x, D_G_z = (sum(row[key] for row in last) / len(last) for key in ("value", "D_x", "D_G_z"))
     words = []
-    if value > -0.05:
+    if value > -0.01:
         words.append("D has won: G is stuck")
     if count < len(samples) / 10:
         early = value < -1.3 and not words  # D cannot even tell them from data: it has not begun either

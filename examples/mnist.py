@@ -55,7 +55,6 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "dtype": "float32",
     "backend": "auto",
-    "evaluate_every": 10,
 }
 EPOCHS = 40  # of 500 iterations
 SUBSET_EPOCHS = 250  # of 40 iterations, where only 4,000 training images are there

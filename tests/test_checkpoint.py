@@ -1,12 +1,12 @@
 """Checkpoints: whole or not at all, and nothing believed unchecked."""
 
+import dataclasses
 import errno
 import io
 import json
 import os
 import tracemalloc
 import zipfile
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def checkpoint(n=5, dtype=np.float32, seed=0):
 
 def content(it):
     """Everything in it, to the bit."""
-    values = (getattr(it, field.name) for field in fields(it))
+    values = (getattr(it, field.name) for field in dataclasses.fields(it))
     return [(v.dtype.str, v.tobytes()) if isinstance(v, np.ndarray) else json.dumps(v) for v in values]
 
 
@@ -121,8 +121,9 @@ def test_a_tampered_text_is_refused(path):
         load_checkpoint(path)
 
 
-def large_promises(path):
+def false_promises():
     yield "absurd shape", {"theta_g": header("<f4", (10**12,))}
+    yield "400 MB, twice", dict.fromkeys(("theta_g", "v_g"), header("<f4", (10**8,)))
     yield "two dimensions", {"theta_g": member(np.zeros((1, 5), np.float32))}
     yield "negative shape", {"theta_g": header("<f4", (-1,))}
     yield "pickled objects", {"theta_g": header("|O", (1,)) + b"\x80\x04N."}
@@ -137,11 +138,13 @@ def large_promises(path):
         yield f"text {text[:20]!r}", {"text": member(np.frombuffer(text, np.uint8))}
     wrong = {"format": 1} | dict.fromkeys(FIELDS, "a string")
     yield "text of other types", {"text": member(np.frombuffer(json.dumps(wrong).encode(), np.uint8))}
+    wrong = {"format": 1} | {key: kind() for key, kind in FIELDS.items()}
+    yield "no updates", {"text": member(np.frombuffer(json.dumps(wrong).encode(), np.uint8))}
 
 
 def test_what_is_no_checkpoint_is_refused_before_anything_large_is_allocated(path):
     good = path.read_bytes()
-    for what, members in large_promises(path):
+    for what, members in false_promises():
         path.write_bytes(good)
         rewrite(path, members)
         tracemalloc.start()
@@ -192,10 +195,41 @@ def test_what_is_not_finite_is_neither_saved_nor_loaded(path, monkeypatch, value
 
 def test_metrics_that_are_not_finite_are_not_saved(path):
     bad, before = checkpoint(), path.read_bytes()
-    bad.metrics[0]["value"] = float("nan")
-    with pytest.raises(ValueError, match="JSON"):
-        save_checkpoint(path, bad)
+    for number in float("nan"), np.float32("inf"):
+        bad.metrics[0]["value"] = number
+        with pytest.raises(CheckpointError, match=r"checkpoint\.npz: not written, .*JSON"):
+            save_checkpoint(path, bad)
+        assert path.read_bytes() == before
+
+
+def test_numpys_numbers_are_saved_as_pythons(path):
+    saved = checkpoint()
+    saved.epoch, saved.metrics[0]["value"] = np.int64(3), np.float32(0.1)
+    save_checkpoint(path, saved)
+    loaded = load_checkpoint(path)
+    assert (type(loaded.epoch), loaded.epoch, loaded.metrics[0]["value"]) == (int, 3, float(np.float32(0.1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"theta_g": np.zeros((5, 1), np.float32)},
+        {"theta_g": np.zeros(5, np.int64)},
+        {"theta_g": np.zeros(5, ">f4")},
+        {"v_d": np.zeros(5, np.float32)},
+        {"epoch": 1.0},
+        {"updates": {"G": 20}},
+        {"updates": {"G": 20, "D": "40"}},
+        {"metrics": {}},
+        {"configuration": {"a set": {1}}},
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(path, change):
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: not written, it could not be loaded"):
+        save_checkpoint(path, dataclasses.replace(checkpoint(), **change))
     assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["checkpoint.npz"]
 
 
 def test_a_missing_file_a_folder_and_another_file_are_refused_by_name(tmp_path):
@@ -247,6 +281,19 @@ def test_data_reach_the_disk_before_the_rename_and_the_rename_after(path, monkey
     monkeypatch.setattr(os, "replace", recorded_replace)
     save_checkpoint(path, checkpoint(seed=1))
     assert calls == ["file", "rename", "folder"]
+
+
+def test_a_file_system_that_syncs_no_folder_is_no_failure(path, monkeypatch):
+    fsync = os.fsync
+
+    def picky(descriptor):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", picky)
+    save_checkpoint(path, checkpoint(seed=1))
+    assert content(load_checkpoint(path)) == content(checkpoint(seed=1))
 
 
 def test_what_a_killed_save_left_behind_is_written_over(path):

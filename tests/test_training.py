@@ -12,6 +12,8 @@ from tinygan import (
     CheckpointError,
     DivergenceError,
     MomentumSGD,
+    Network,
+    Sigmoid,
     learning_rate_schedule,
     momentum_schedule,
     random_generator,
@@ -176,6 +178,19 @@ def test_a_checkpoint_of_other_networks_is_refused_and_changes_nothing(tmp_path)
         assert state(other) == before
 
 
+def test_a_checkpoint_without_the_updates_is_refused_and_changes_nothing(tmp_path, monkeypatch):
+    ours, other = trainer(), trainer()
+    ours.train_epoch()
+    ours.gan.G_optimizer.updates = None
+    with monkeypatch.context() as patch:
+        patch.setattr("tinygan.checkpoint._parse", lambda text: None)
+        ours.save(tmp_path / "c.npz")
+    before = state(other)
+    with pytest.raises(CheckpointError, match="how many updates"):
+        other.restore(tmp_path / "c.npz")
+    assert state(other) == before
+
+
 def test_a_cost_that_is_not_finite_is_divergence_and_the_message_says_all(xp):
     ours = trainer(game(xp))
     ours.train_epoch()
@@ -224,10 +239,15 @@ def test_on_a_device_a_long_epoch_is_looked_at_every_hundred_iterations(strict_x
     transfers.reset()
     ours.train_epoch()
     assert transfers.to_host == 1 + 8 // 3
-    ours.gan.D.theta[...] = float("nan")
-    with pytest.raises(DivergenceError, match="iteration 1 of epoch 2"):
-        ours.train_epoch(lambda: calls.append(1))
-    assert len(calls) == 3
+
+    def spoil():
+        calls.append(1)
+        if len(calls) == 4:
+            ours.gan.D.theta[...] = float("nan")
+
+    with pytest.raises(DivergenceError, match="iteration 5 of epoch 2"):
+        ours.train_epoch(spoil)
+    assert len(calls) == 6
 
 
 def test_an_overflowing_maximum_likelihood_cost_says_when():
@@ -242,6 +262,29 @@ def test_too_few_images_for_one_iteration_are_refused():
         trainer(game(k=2), images(9))
     with pytest.raises(ArgumentError, match="minibatches of 0"):
         trainer(batch_size=0)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, bool])
+def test_images_that_are_neither_uint8_nor_floats_are_refused(dtype):
+    with pytest.raises(ArgumentError, match=f"images are {np.dtype(dtype)}: give uint8"):
+        trainer(data=images().astype(dtype))
+    with pytest.raises(ArgumentError, match=f"validation are {np.dtype(dtype)}: give uint8"):
+        Trainer(game(), images(), images().astype(dtype))
+    with pytest.raises(ArgumentError, match="images are list"):
+        trainer(data=images().tolist())
+
+
+def test_nothing_to_validate_on_is_refused_before_an_epoch_is_spent():
+    with pytest.raises(ArgumentError, match="validation is empty"):
+        Trainer(game(), images(), images(0), batch_size=5)
+
+
+def test_divergence_of_a_game_whose_generator_has_no_parameters():
+    G, D = Network([Sigmoid()]), discriminator(np.float32)
+    ours = trainer(GAN(G, D, MomentumSGD(G.theta, 0.1), MomentumSGD(D.theta, 0.1)), noise=4)
+    D.theta[...] = np.nan
+    with pytest.raises(DivergenceError, match=r"6 of D's 6 parameters are not finite.*; G has no parameters\. The"):
+        ours.train_epoch()
 
 
 def test_after_iteration_is_called_after_each():
