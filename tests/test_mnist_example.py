@@ -155,6 +155,7 @@ def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monke
     }
     assert facts["configuration"]["variant"] == "simultaneous"
     assert facts["configuration"]["generator_cost"] == "non_saturating"
+    assert (facts["epochs"], facts["every"]) == (4, {"picture": 1, "checkpoint": 1, "evaluation": 2})
     assert facts["environment"]["numpy"] == np.__version__
     assert facts["results"]["iterations"] == 4 * 6
     assert facts["results"]["peak_memory_mb"] > 20
@@ -358,6 +359,18 @@ def test_compressed_schedules_anneal_faster(run):
     last = load_checkpoint(folder / "checkpoint.npz").metrics[-1]
     assert last["learning_rate"] == pytest.approx(learning_rate_schedule(10 * (18 - 1) + 1, 0.1), rel=1e-9)
     assert last["momentum"] == momentum_schedule(21)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--epochs 0", "--seed -1", "--learning-rate 0", "--learning-rate nan", "--schedule-compression -1", "--k 1.5"]
+    + ["--resume --overwrite", "--variant other", "--prior none", "--epoch 3"],
+)
+def test_options_that_make_no_sense_are_refused_with_the_usage(call, capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        call(mnist.program, *arguments.split())
+    assert stopped.value.code == 2
+    assert arguments.split()[0] in capsys.readouterr().err
 
 
 # ---- The reading
