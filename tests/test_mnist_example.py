@@ -361,6 +361,14 @@ def test_compressed_schedules_anneal_faster(run):
     assert last["momentum"] == momentum_schedule(21)
 
 
+def test_the_whole_run_works_on_a_device(strict_xp, run):
+    folder = run("a", "--epochs", 2, "--backend", "cupy")
+    run("a", "--epochs", 3, "--backend", "cupy", "--resume")
+    assert results(folder)[:2] == results(run("whole", "--epochs", 3, "--backend", "cupy"))[:2]
+    with pytest.raises(CheckpointError, match="backend is cupy in the checkpoint, numpy now"):
+        run("a", "--epochs", 4, "--resume")  # their random streams differ
+
+
 @pytest.mark.parametrize(
     "arguments",
     ["--epochs 0", "--seed -1", "--learning-rate 0", "--learning-rate nan", "--schedule-compression -1", "--k 1.5"]
@@ -430,6 +438,11 @@ def test_samples_from_any_checkpoint(call, checkpoint, data, capsys):
     assert (folder / "again" / "samples.npy").read_bytes() == (folder / "samples.npy").read_bytes()
     call(sample.program, checkpoint, "--n", 120, "--out", folder / "other", "--seed", 1, "--backend", "numpy")
     assert (folder / "other" / "samples.npy").read_bytes() != (folder / "samples.npy").read_bytes()
+
+
+def test_samples_of_a_device(strict_xp, call, checkpoint, data):
+    call(sample.program, checkpoint, "--nearest", "--interpolate", "--data", data, "--backend", "cupy")
+    assert np.load(checkpoint.parent / "samples.npy", allow_pickle=False).shape == (100, 36)
 
 
 def test_nearest_training_examples_come_from_the_runs_own_data(call, checkpoint, tmp_path):
