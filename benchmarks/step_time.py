@@ -32,9 +32,9 @@ import time
 from pathlib import Path
 
 NOISE, PIXELS = 100, 784
-LEARNING_RATE, MOMENTUM = 0.1, 0.5
+LEARNING_RATE, MOMENTUM = 1e-6, 0.5  # so small that hundreds of steps on one minibatch leave the nets as they are
 KEEP = (0.8, 0.5, 0.5)  # dropout on the input of each of D's layers
-CHECK_ITERATIONS = 3
+CHECK_ITERATIONS, CHECK_LEARNING_RATE = 3, 0.1
 
 
 # ---------------------------------------------------------------------------------------------- shapes and the floor
@@ -382,6 +382,9 @@ def work(args):
 
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    global LEARNING_RATE
+    if args.check:
+        LEARNING_RATE = CHECK_LEARNING_RATE
     make, _ = CONTESTANTS[args.worker]
     rng = np.random.default_rng(8)
     m = args.batch_size
@@ -416,6 +419,7 @@ class Contestant:
             command += [f"--{name.replace('_', '-')}", str(value)]
         n = str(args.threads)
         environment = dict(os.environ, OPENBLAS_NUM_THREADS=n, OMP_NUM_THREADS=n, MKL_NUM_THREADS=n)
+        environment.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # as examples/common.py sets it; floor and tinygan alike
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
