@@ -1,5 +1,7 @@
 """The checker, proven: every seeded fault is rejected by name, beside a correct twin that is accepted."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -221,7 +223,7 @@ class OneWrong(Linear):
 
     def backward(self, dy, cache, grads=None, need_dx=True):
         dx = super().backward(dy, cache, grads, need_dx)
-        if self.block == "x" and dx is not None:
+        if self.block == "x" and dx is not None and len(dx) > self.i:
             dx[self.i, self.j] *= self.factor
         if self.block == "W" and grads is not None:
             grads["W"][self.i, self.j] *= self.factor
@@ -435,6 +437,53 @@ class HiddenRandomness(Layer):
 )
 def test_state_on_a_layer_is_named(layer, message):
     assert message in rejected(layer())
+
+
+class CentresTheMinibatch(Layer):
+    """yᵢ = xᵢ − meanₖ xₖ: its derivative is right, but rows are not treated by themselves"""
+
+    def forward(self, x, train=False, rng=None):
+        return x - x.mean(axis=0), None
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy - dy.mean(axis=0) if need_dx else None
+
+
+class Triples(Layer):
+    """y = 3x; `cache` makes what backward is given, `slope` finds 3 in it again."""
+
+    def __init__(self, cache, slope):
+        self.cache, self.slope = cache, slope
+
+    def forward(self, x, train=False, rng=None):
+        return x * 3, self.cache(x)
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy * self.slope(cache) if need_dx else None
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 1)])
+@pytest.mark.parametrize(
+    ("cache", "slope", "words"),
+    [
+        (lambda x: {"three": np.full_like(x, 3)}, lambda cache: cache["three"], r"fails \(ValueError"),
+        (lambda x: (x, x.dtype.type(3)), lambda cache: cache[1], r"fails \(IndexError"),
+        (lambda x: np.full(x.shape[1:], 3, x.dtype), lambda cache: cache, r"fails \(ValueError|returns another dx"),
+        (lambda x: np.full((1, 1), 3, x.dtype), lambda cache: cache, r"fails \(ValueError|returns another dx"),
+    ],
+)
+def test_a_cache_that_cannot_be_cut_into_rows_is_named(cache, slope, words, shape):
+    message = rejected(Triples(cache, slope), shape)
+    assert re.search(f"each row must be treated by itself: .*({words})", message.splitlines()[1])
+    assert message.count("WRONG") == 1
+
+
+def test_a_layer_that_mixes_rows_is_named():
+    message = rejected(CentresTheMinibatch())
+    assert "each row must be treated by itself: from rows 2 … 4 of dy and" in message.splitlines()[1]
+    assert message.count("WRONG") == 1
+    for shape in (5, 4), (2, 4), (1, 4):  # and what can be cut is not accused
+        assert check_layer(Triples(lambda x: (np.full_like(x, 3), [3.0, None]), lambda cache: cache[0]), shape).passed
 
 
 # ---- What a learner gives it

@@ -67,7 +67,7 @@ from tinygan.gan import GAN, VARIANTS
 from tinygan.init import Uniform
 from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
 from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, value_function
-from tinygan.network import Network
+from tinygan.network import Network, rows
 from tinygan.optim import MomentumSGD
 
 TOLERANCE = 1e-6
@@ -167,6 +167,8 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
     The protocol: forward writes to no argument, and depends on x, the parameters, train and rng alone. What it returned
     stays as it is, whatever is called later. backward writes to nothing but `grads`, fills that whole (it held NaN),
     and returns the same dx without it; need_dx=False returns None. Shapes agree, and float32 stays float32.
+    Each row is treated by itself: backward gives the second half of dx from that half of dy and of the cache alone, cut
+    out by network.rows, as the simultaneous variant of GAN asks for it.
     Both train=True and train=False are checked where they differ.
 
     Raises GradientError, whose message is the report, unless all of this holds. A few wrong entries of a layer that has
@@ -367,6 +369,8 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
     if dx is None or dx.shape != x.shape or dx.dtype != x.dtype:
         found = "None" if dx is None else f"{dx.dtype} of shape {dx.shape}"
         faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}")
+    else:
+        faults += _check_rows(layer, dy, dx, cache)
     # A second forward pass, of other numbers and masks, must not change what belongs to the first.
     forward(x[::-1].copy(), seed + 1, "a second forward")
     dx_later, grads_later = backward(dy)
@@ -395,6 +399,21 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
         seed,
     )
     return Report(subject, report.blocks, tuple(fault + mode for fault in dict.fromkeys(faults)) + report.faults)
+
+
+def _check_rows(layer: Layer, dy: Array, dx: Array, cache: Any) -> list[str]:
+    """The second half of a minibatch alone: what GAN's simultaneous_step asks of D."""
+    m = len(dx)
+    half = slice(m // 2, m)
+    fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
+    try:
+        alone = layer.backward(dy[half], rows(cache, half.start, half.stop))
+    except Exception as error:  # an array that lacks the rows can raise anything
+        return [fault + f"fails ({type(error).__name__}: {error})"]
+    bound = TOLERANCE * abs(np.nan_to_num(dx)).max(initial=0.0)  # matrix products of another size are rounded otherwise
+    if np.shape(alone) == dx[half].shape and np.allclose(alone, dx[half], TOLERANCE, bound, equal_nan=True):
+        return []
+    return [fault + "returns another dx"]
 
 
 def _check_float32(layer: Layer, x: Array, train: bool, seed: int) -> list[str]:
