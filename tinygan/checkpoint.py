@@ -4,8 +4,10 @@ A checkpoint is an .npz file of six arrays: the vectors θ_g, θ_d, v_g, v_d; `t
 the SHA-256 of the five others. It holds no wall-clock value: the same run writes the same bytes.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import zipfile
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ from tinygan.errors import CheckpointError
 FORMAT = 1
 VECTORS = ("theta_g", "theta_d", "v_g", "v_d")
 FIELDS = {"epoch": int, "updates": dict, "architecture": dict, "metrics": list, "configuration": dict}
-NAMES = (*VECTORS, "text", "digest")
+KINDS = dict.fromkeys(VECTORS, ("<f4", "<f8")) | {"text": ("|u1",), "digest": ("|u1",)}
+NAMES = tuple(KINDS)
 REMEDY = "take another checkpoint, or start afresh"
 
 
@@ -50,14 +53,19 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     """Write the checkpoint, all of it or nothing: whenever the power fails, path is the old one or the new one, whole.
 
     It is written beside path under the name path + ".tmp", forced to the disk, and only then renamed.
-    Raises CheckpointError for a value that is not finite, and where the disk is full or the folder cannot be written:
-    the temporary file is removed, and the checkpoint that was there is intact.
+    NumPy's numbers become Python's. Raises CheckpointError for what load_checkpoint would refuse, and where the disk is
+    full or the folder cannot be written: the temporary file is removed, and the checkpoint that was there is intact.
     """
     path = Path(path)
     arrays = {name: np.ascontiguousarray(getattr(checkpoint, name)) for name in VECTORS}
-    _require_finite(path, arrays)
     fields = {"format": FORMAT} | {key: getattr(checkpoint, key) for key in FIELDS}
-    arrays["text"] = np.frombuffer(json.dumps(fields, allow_nan=False).encode(), np.uint8)
+    try:
+        _require_kinds({name: (array.dtype, array.shape) for name, array in arrays.items()})
+        arrays["text"] = np.frombuffer(json.dumps(fields, allow_nan=False, default=_plain).encode(), np.uint8)
+        _parse(arrays["text"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: not written, it could not be loaded ({error}): mend the Checkpoint") from error
+    _require_finite(path, arrays)
     arrays["digest"] = np.frombuffer(_digest(arrays), np.uint8)
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -137,21 +145,31 @@ def _inspect(archive: zipfile.ZipFile, size: int) -> None:
         raise ValueError("it is compressed")
     if sum(member.file_size for member in members) > size:
         raise ValueError("it promises more bytes than it has")
-    kinds = dict.fromkeys(VECTORS, ("<f4", "<f8")) | {"text": ("|u1",), "digest": ("|u1",)}
-    counts = {}
+    headers = {}
     for name in NAMES:
         with archive.open(name + ".npy") as member:
             if np.lib.format.read_magic(member) != (1, 0):
                 raise ValueError(f"{name} is of another version of the npy format")
             shape, _, dtype = np.lib.format.read_array_header_1_0(member)
             header = member.tell()
-        if dtype.str not in kinds[name] or len(shape) != 1:
-            raise ValueError(f"{name} is {dtype} of shape {shape}")
-        if header + dtype.itemsize * shape[0] != archive.getinfo(name + ".npy").file_size:
-            raise ValueError(f"{name} promises {shape[0]} values, and has another number")
-        counts[name] = shape[0]
-    if counts["theta_g"] != counts["v_g"] or counts["theta_d"] != counts["v_d"]:
+        if header + dtype.itemsize * math.prod(shape) != archive.getinfo(name + ".npy").file_size:
+            raise ValueError(f"{name} promises {math.prod(shape)} values, and has another number")
+        headers[name] = dtype, shape
+    _require_kinds(headers)
+
+
+def _require_kinds(headers: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    for name, (dtype, shape) in headers.items():
+        if dtype.str not in KINDS[name] or len(shape) != 1:
+            raise ValueError(f"{name} is {dtype.str} of shape {shape}")
+    if headers["theta_g"][1] != headers["v_g"][1] or headers["theta_d"][1] != headers["v_d"][1]:
         raise ValueError("parameters and velocities differ in number")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> Any:
@@ -165,12 +183,14 @@ def _parse(text: np.ndarray) -> dict[str, Any]:
         raise ValueError("it is of another version of tinygan")
     if fields.keys() != FIELDS.keys() or any(not isinstance(fields[key], kind) for key, kind in FIELDS.items()):
         raise ValueError("its text lacks what a checkpoint states")
+    if any(not isinstance(fields["updates"].get(player), int) for player in "GD"):
+        raise ValueError("it does not state how many updates G and D made")
     return fields
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force the rename itself to the disk."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    """Force the rename itself to the disk, where that can be asked for: the new file is whole and in place already."""
+    with contextlib.suppress(OSError):  # some file systems do not sync a folder, and some systems do not open one
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
