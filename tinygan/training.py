@@ -46,6 +46,7 @@ class Trainer:
     batch_size     m
     seed           of shuffles, noise and dropout (the initial parameters are the networks' matter)
     momentum       μ as a function of the epoch, from 1
+    Raises ArgumentError for images of any other dtype, for none to validate on, and for too few to train on.
 
     .epoch         how many epochs were trained
     .metrics       what train_epoch returned for each
@@ -64,6 +65,13 @@ class Trainer:
         seed: int = 0,
         momentum: Callable[[int], float] = momentum_schedule,
     ) -> None:
+        for name, array in ("images", images), ("validation", validation):
+            dtype = getattr(array, "dtype", None)
+            if dtype != np.uint8 and getattr(dtype, "kind", None) != "f":
+                found = type(array).__name__ if dtype is None else dtype
+                raise ArgumentError(f"{name} are {found}: give uint8, which is scaled to [0, 1], or floats in [0, 1]")
+        if not len(validation):
+            raise ArgumentError("validation is empty: every epoch's report needs held-out images")
         if batch_size < 1 or len(images) < gan.k * batch_size:
             raise ArgumentError(
                 f"{len(images)} images make no iteration with k = {gan.k} and minibatches of {batch_size}: "
@@ -224,6 +232,8 @@ def generate(G: Network, n: int, rng: Any, *, prior: str = "uniform", noise: int
 def _worst_parameter(player: str, network: Network) -> str:
     """The first parameter that is not finite, else the one with the largest entry, in words."""
     largest = {name: float(abs(values).max()) for name, values in network.parameters().items()}
+    if not largest:
+        return f"{player} has no parameters"
     spoilt = [name for name in largest if not np.isfinite(largest[name])]
     name = spoilt[0] if spoilt else max(largest, key=lambda name: largest[name])
     layer = network.layers[int(name.split(".")[0])]
