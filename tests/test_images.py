@@ -223,9 +223,12 @@ def test_nearest_neighbours_in_bounded_memory():
         (np.zeros(3), np.zeros((2, 3)), r"x \(3,\)"),
         (np.zeros((0, 3)), np.zeros((2, 3)), r"x \(0, 3\)"),
         (np.zeros((2, 3)), np.zeros((0, 3)), r"data \(0, 3\)"),
-        (np.full((2, 3), np.nan), np.zeros((2, 3)), "x holds NaN"),
-        (np.zeros((2, 3)), np.full((2, 3), np.inf), "data holds NaN, infinity"),
-        (np.zeros((2, 3), int), np.zeros((2, 3)), "x holds .* integers"),
+        (np.full((2, 3), np.nan), np.zeros((2, 3)), "x goes from nan to nan"),
+        (np.zeros((2, 3)), np.full((2, 3), np.inf), "data goes from inf to inf"),
+        (np.zeros((2, 3), int), np.zeros((2, 3)), "x is int64"),
+        (np.full((2, 3), 255.0), np.zeros((2, 3), np.uint8), r"x goes from 255 to 255: .* floats in \[0, 1\]"),
+        (np.zeros((2, 3)), np.full((2, 3), -1.0), "data goes from -1 to -1"),
+        (np.full((2, 3), 1e30, np.float32), np.zeros((2, 3), np.uint8), "x goes from 1e[+]30"),
     ],
 )
 def test_nearest_neighbours_refuses(x, data, words):

@@ -128,7 +128,7 @@ def nearest_neighbours(x: Array, data: Array) -> tuple[Array, Array]:
     and n_data are. The search multiplies out ‖x − t‖² in float32 (float64 if x is), so between two rows whose
     squared distances differ by less than its rounding, 1e-4 or so, either may be chosen; the distance returned is
     computed anew from the differences, and that of an exact copy is 0. Raises ArgumentError for shapes that do not
-    match, empty input, NaN and infinity.
+    match, empty input, integers other than uint8, NaN, and values outside [0, 1].
     """
     x, data = to_host(x), to_host(data)
     if x.ndim != 2 or data.ndim != 2 or x.shape[1] != data.shape[1] or not x.size or not data.size:
@@ -161,8 +161,11 @@ def nearest_neighbours(x: Array, data: Array) -> tuple[Array, Array]:
 def _scaled(x: Array, name: str, dtype: type) -> Array:
     if x.dtype == np.uint8:
         return pixels(x, dtype=dtype)
-    if x.dtype.kind != "f" or not np.isfinite(x).all():
-        raise ArgumentError(f"{name} holds NaN, infinity or integers: distances need uint8, or floats in [0, 1]")
+    if x.dtype.kind != "f":
+        raise ArgumentError(f"{name} is {x.dtype}: distances need uint8, or floats in [0, 1]")
+    low, high = x.min(), x.max()  # NaN if there is one
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ArgumentError(f"{name} goes from {low:.4g} to {high:.4g}: distances need uint8, or floats in [0, 1]")
     return x.astype(dtype, copy=False)
 
 
