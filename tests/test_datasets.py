@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -275,10 +276,14 @@ def test_the_environment_comes_before_the_cache(tmp_path, mnist, home, monkeypat
         load_mnist()
 
 
+def test_what_only_a_download_needs_is_not_imported_before():
+    subprocess.run([sys.executable, "-c", "import sys, tinygan; sys.exit('urllib.request' in sys.modules)"], check=True)
+
+
 def test_a_relative_cache_home_is_ignored(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert datasets._cache_folder() == tmp_path / ".cache" / "tinygan" / "mnist"
+    assert datasets.cache_folder() == tmp_path / ".cache" / "tinygan" / "mnist"
 
 
 def test_a_damaged_cache_is_named_and_not_trained_on(mnist, home):

@@ -190,7 +190,7 @@ def _data() -> None:
             _say("", f"download all 70,000 images with: {fetch}")
     except DataError as error:
         _say("Data", str(error))
-    cache = datasets._cache_folder()
+    cache = datasets.cache_folder()
     _say("Cache", f"{cache} ({'exists' if cache.is_dir() else 'not there yet: made by the first download'})")
 
 

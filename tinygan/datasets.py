@@ -12,8 +12,6 @@ import struct
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,7 +213,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
         folder = Path(root, "mnist")
         if len(_missing(folder)) < len(FILES):
             return _open(folder, "$TINYGAN_DATA/mnist")
-    cache = _cache_folder()
+    cache = cache_folder()
     reason = "download=False"
     if download and _missing(cache):
         try:
@@ -227,7 +225,8 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
     return _load_subset(f"MNIST is neither in $TINYGAN_DATA/mnist nor in {cache}, and not downloaded: {reason}")
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where downloads are kept: $XDG_CACHE_HOME/tinygan/mnist, by default under ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification: a relative path is to be ignored.
     return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "tinygan", "mnist")
@@ -326,6 +325,9 @@ def _fetch(url: str, patience: float) -> bytes:
     The connection lives in a thread of its own: looking up a host's name cannot be given a time limit, but waiting
     for a queue can.
     """
+    import urllib.error  # here, not above: `import tinygan` is quicker without
+    import urllib.request
+
     parts: queue.SimpleQueue[Any] = queue.SimpleQueue()
     abandoned = threading.Event()
 
