@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import contextlib
 import csv
 import json
 import os
@@ -198,9 +199,9 @@ class Run:
 
     def _read_timing(self) -> None:
         """The timing of earlier epochs, which no checkpoint holds, from the metrics.csv that is about to be rebuilt."""
-        path = self.folder / "metrics.csv"
-        if path.exists():
-            with open(path, newline="", encoding="utf-8") as file:
+        # After a power cut it may hold anything; then the timing is lost, and nothing else.
+        with contextlib.suppress(OSError, ValueError, csv.Error):
+            with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     if all(row.get(name) for name in ("epoch", *TIMING)):
                         self.timing[int(row["epoch"])] = tuple(row[name] for name in TIMING)
@@ -243,8 +244,9 @@ class Run:
     def finish(self, title: str, results: dict[str, Any]) -> None:
         """Draw samples.gif and curves.png, and write the results into run.json, with what the run took."""
         frames = sorted(self.samples.glob("epoch-*.png"))
-        frames = frames[:: -(-len(frames) // FRAMES)] + frames[-1:] * 5  # the last picture stays for a while
-        save_gif(self.folder / "samples.gif", [read_png(path) for path in frames])
+        if frames:
+            frames = frames[:: -(-len(frames) // FRAMES)] + frames[-1:] * 5  # the last picture stays for a while
+            save_gif(self.folder / "samples.gif", [read_png(path) for path in frames])
         draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,

@@ -197,6 +197,18 @@ def test_a_resumed_run_is_the_run_that_never_stopped(run, capsys):
     assert "resumed after epoch 2" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("remains", [None, b"", b"\0" * 4096, b"\xff\xfe,\n", b"epoch,seconds,examples_per_second\nx,1,2\n"])
+def test_resume_needs_nothing_but_the_checkpoint(run, remains):
+    folder = run("a", "--epochs", 2)
+    (folder / "metrics.csv").unlink()
+    if remains is not None:
+        (folder / "metrics.csv").write_bytes(remains)
+    run("a", "--epochs", 3, "--resume")
+    header, *lines = rows(folder)
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    assert [bool(line[-1]) for line in lines] == [False, False, True]
+
+
 # What SIGKILL interrupts: it is sent by the process to itself, at the n-th call of a function.
 KILLER = """
 import os, signal, sys
