@@ -57,7 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "backend": "auto",
 }
 EPOCHS = 40  # of 500 iterations
-SUBSET_EPOCHS = 250  # of 40 iterations, where only 4,000 training images are there
+SUBSET_EPOCHS = 200  # of 40 iterations, where only 4,000 training images are there
 
 # The authors' evaluation.
 SAMPLES = 10_000
