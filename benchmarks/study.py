@@ -47,6 +47,10 @@ def take_in(folder: Path) -> None:
         raise SystemExit(f"{folder}: trained on {settings['data']}: this study is about MNIST")
     environment = facts["environment"]
     results = facts.get("results", {})
+    evaluation, evaluated_at = results.get("evaluation", {}), results.get("epochs")
+    for path in sorted(folder.glob("checkpoint-*.evaluation.json")):  # of a kept checkpoint: examples/mnist.py --evaluate
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        evaluation, evaluated_at = kept["evaluation"], kept["epoch"]
     options = {name: value for name, value in settings.items() if name in RELEASED and value != RELEASED[name]}
     flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in options.items())
     record = {
@@ -71,8 +75,9 @@ def take_in(folder: Path) -> None:
         },
         "evaluation": {
             grid: {name: result[name] for name in ("sigma", "log_likelihood", "standard_error", "samples")}
-            for grid, result in results.get("evaluation", {}).items()
+            for grid, result in evaluation.items()
         },
+        "evaluated_at_epoch": evaluated_at,
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"mnist-{folder.name}.json"
@@ -111,9 +116,10 @@ def table(records: dict[str, dict[str, Any]]) -> str:
         if record["evaluation"]:
             result = record["evaluation"]["authors"]
             score = f"{result['log_likelihood']:.1f} ± {result['standard_error']:.1f} (σ {result['sigma']:.3f})"
+            score += f" at epoch {record['evaluated_at_epoch']}"
         elif record["validation_log_likelihoods"]:
             epoch, value = list(record["validation_log_likelihoods"].items())[-1]
-            score = f"not finished; {value:.1f} on validation at epoch {epoch}"
+            score = f"{value:.1f} on validation at epoch {epoch}, not finished"
         lines.append(f"| tinygan, {record['variant']}, seed {record['seed']} | {score} | {record['epochs']} | {departs} |")
     return "\n".join(lines)
 
