@@ -79,7 +79,7 @@ class Check:
                 "tolerance": float(self.tolerance), "opposite": self.opposite, "holds": bool(self.holds)}  # fmt: skip
 
     def __str__(self) -> str:
-        expected = f"{self.relation} {self.bound:.5g}" + (f" ± {self.tolerance:.1g}" if self.relation == "=" else "")
+        expected = f"{self.relation} {self.bound:.5g}" + (f" ± {self.tolerance:.2g}" if self.relation == "=" else "")
         verdict = "" if self.holds else "   FAILS"
         return f"  {'≠' if self.opposite else ' '} {self.what:<92} {self.value:>11.5g}   {expected}{verdict}"
 
@@ -190,7 +190,7 @@ def trained_on(D: Network, p_data: Mixture, p_g: Mixture, steps: int, rate: floa
     return D(X[:, None].astype(D.dtype))[:, 0]
 
 
-def generator_cdf(G: Network, x: np.ndarray, cells: int = 4096) -> np.ndarray:
+def generator_cdf(G: Network, x: np.ndarray, cells: int = 1024) -> np.ndarray:
     """F_g(x) = P(G(z) ≤ x), z ~ U(−√3, √3), for a G from the line to the line: the change of variables, integrated.
 
     [−√3, √3] is cut into cells of equal probability, and each cell's probability is spread evenly between the values of G at
