@@ -56,8 +56,8 @@ DEFAULTS: dict[str, Any] = {
     "dtype": "float32",
     "backend": "auto",
 }
-EPOCHS = 40  # of 500 iterations
-SUBSET_EPOCHS = 200  # of 40 iterations, where only 4,000 training images are there
+EPOCHS = 30  # of 500 iterations
+SUBSET_EPOCHS = 140  # of 40 iterations, where only 4,000 training images are there
 
 # The authors' evaluation.
 SAMPLES = 10_000
