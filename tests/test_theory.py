@@ -30,7 +30,8 @@ def require(checks):
     """Every check holds, and the opposite was shown too."""
     assert {check.opposite for check in checks} == {False, True}
     failed = [str(check) for check in checks if not check.holds]
-    assert not failed, "\n" + "\n".join(failed)
+    if failed:
+        pytest.fail("\n" + "\n".join(failed), pytrace=False)
 
 
 def test_section_2_gradient_of_the_expectation():

@@ -1,0 +1,86 @@
+"""examples/GUIDE.md is true: what it names exists, the code it shows is the code, and no equation of the paper is missing."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GUIDE = ROOT / "examples" / "GUIDE.md"
+TEXT = GUIDE.read_text(encoding="utf-8")
+STATEMENTS = [*(f"Eq. {n}" for n in range(1, 7)), "Proposition 1", "Theorem 1", "Proposition 2", "Algorithm 1", "Figure 1"]
+
+FILE = r"(?:tinygan|examples|tests|benchmarks)/[\w./-]+?\.\w+"
+NAMES = sorted(set(re.findall(rf"`({FILE})(?:(?:::|:)([\w.]+))?`", TEXT)))
+LINKS = sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT)))
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
+
+
+def definitions(path):
+    """The names that a Python file defines: functions, classes, "Class.method", and what it assigns at the top."""
+
+    def walk(body, prefix=""):
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield prefix + node.name
+                if isinstance(node, ast.ClassDef):
+                    yield from walk(node.body, f"{prefix}{node.name}.")
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                yield from (prefix + target.id for target in targets if isinstance(target, ast.Name))
+
+    return set(walk(ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+def lines(code):
+    return [line.strip() for line in code.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(("file", "symbol"), NAMES)
+def test_what_the_guide_names_exists(file, symbol):
+    assert (ROOT / file).is_file()
+    if symbol:
+        assert symbol in definitions(ROOT / file)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_what_the_guide_links_exists_and_is_small(link):
+    assert (GUIDE.parent / link).is_file()
+    assert (GUIDE.parent / link).stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: lines(block)[0][:40])
+def test_the_code_that_the_guide_shows_is_in_a_file_named_above_it(block):
+    section = next(text for text in SECTIONS.values() if block in text)
+    above = set(re.findall(rf"`({FILE})", section[: section.index(block)]))
+    wanted = lines(block)
+    found = [
+        file
+        for file in above
+        for have in [lines((ROOT / file).read_text(encoding="utf-8"))]
+        if any(have[i : i + len(wanted)] == wanted for i in range(len(have)))
+    ]
+    assert found, f"not in {sorted(above)}:\n{block}"
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_every_numbered_statement_has_its_code_its_test_and_its_picture(statement):
+    text = next(text for title, text in SECTIONS.items() if re.search(rf"{statement}\b", title))
+    assert re.search(r"`(tinygan|examples)/\w+\.py:[\w.]+`", text), "no code"
+    assert re.search(r"`tests/\w+\.py::test_\w+`", text), "no test"
+    assert re.search(r"\]\(figures/\w+\.(png|gif)\)|^- Picture: ", text, re.MULTILINE), "no picture"
+
+
+def test_a_test_named_for_an_equation_runs_it():
+    """Each of Eq. 1 to 6 is executed by a test that bears its number, and the guide names it."""
+    for n in range(1, 7):
+        assert any(symbol.startswith(f"test_equation_{n}_") for file, symbol in NAMES if file.startswith("tests/"))
+
+
+def test_names_that_do_not_exist_would_be_seen():
+    assert "GAN.iteration" in definitions(ROOT / "tinygan" / "gan.py")
+    assert "GAN.no_such_method" not in definitions(ROOT / "tinygan" / "gan.py")
+    assert len(NAMES) > 50
+    assert len(BLOCKS) >= 8
