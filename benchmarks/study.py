@@ -108,7 +108,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
 
 
 def table(records: dict[str, dict[str, Any]]) -> str:
-    lines = ["| MNIST | test log-likelihood, nats | epochs | departs in |", "|---|---|---|---|"]
+    lines = ["| MNIST | test log-likelihood, nats | epochs run | departs from the recipe in |", "|---|---|---|---|"]
     lines += [f"| {name}, the paper | {value} | | |" for name, value in PAPER]
     for record in records.values():
         departs = ", ".join(f"{name} {value}" for name, value in record["departs_in"].items()) or "nothing"

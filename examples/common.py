@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
     add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
-    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: as many as it takes)")
+    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: the example's own)")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
     add("--generator-steps", type=positive, metavar="J", help="updates of G in an iteration (default: %(default)s)")
@@ -101,7 +101,7 @@ def positive(text: str) -> int:
 def positive_number(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
 
@@ -360,7 +360,7 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
         words.append("D has won: G is stuck")
     if count < len(samples) / 10:
         early = value < -1.3 and not words  # D cannot even tell them from data: it has not begun either
-        words.append("too early to tell" if early else f"collapsed to {count} distinct samples")
+        words.append("too early to tell" if early else f"collapsed to {count} distinct sample{'s' if count > 1 else ''}")
     text = (
         f"{' and '.join(words) or 'learning'}: D(x) = {D_x:.3f}, D(G(z)) = {D_G_z:.3f}, V = {value:.3f} "
         f"(−1.386 where D cannot tell); {count} of {len(samples)} samples distinct, of as many data "

@@ -350,12 +350,14 @@ def _read_rows(path: str) -> Array:
             is_npy = file.read(6) == b"\x93NUMPY"
         images = np.load(path, allow_pickle=False) if is_npy else read_idx(path)
     except (OSError, EOFError, MemoryError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = getattr(error, "strerror", None) or error
+        # read_idx speaks of data sets, whose damaged files are to be fetched again; these may be somebody's only samples.
+        reason = "neither .npy nor sound IDX" if isinstance(error, DataError) else getattr(error, "strerror", None) or error
         raise DataError(f"{path}: {reason}: give numbers in a .npy file, as numpy.save writes it, or in IDX") from error
+    if images.ndim < 2 or not images.size or images.dtype.kind != "f" and images.dtype != np.uint8:
+        raise DataError(
+            f"{path}: {images.dtype} of shape {images.shape} are no images: give uint8 or float pixels of shape (n, …)"
+            + (", not labels" if images.ndim == 1 else "")
+        )
     if images.dtype == np.uint8:
         images = pixels(images)
-    if images.dtype.kind != "f" or images.ndim < 2:
-        raise DataError(f"{path}: {images.dtype} of shape {images.shape} are no images: save uint8 or float pixels, (n, …)")
     return images.reshape(len(images), -1).astype(np.float64 if images.dtype.itemsize >= 8 else np.float32, copy=False)
