@@ -17,6 +17,7 @@ is counted, so `assert transfers.to_host == 1` belongs in a test that takes `str
 """
 
 import functools
+import signal
 import sys
 
 import numpy as np
@@ -26,6 +27,9 @@ import strict_cupy
 from tinygan.backend import cupy_problem, get_backend
 
 no_device = functools.cache(cupy_problem)
+
+# A job in the background may ignore Ctrl-C, and all its children with it: the tests of Ctrl-C need Python's own answer.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
