@@ -782,6 +782,11 @@ def draw_equation_2(path: Path, seed: int, steps: int) -> None:
     figure.savefig(path, dpi=80)
 
 
+def name_minus_log_4(axis: Any) -> None:
+    corner = (axis.get_xlim()[1], -LOG_4)
+    axis.annotate("$-$log 4", corner, (-4, -5), textcoords="offset points", ha="right", va="top", color=GREY)
+
+
 def draw_theorem_1(path: Path) -> None:
     """C(G) along two families of p_g, and what a D of too little capacity makes of the second."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
@@ -795,20 +800,20 @@ def draw_theorem_1(path: Path) -> None:
     }
     for label, (values, colour, stroke, width) in curves.items():
         left.plot(means, values, color=colour, linestyle=stroke, linewidth=width, label=label)
-    left.set(xlabel="θ, where $p_g$ = N(θ, 1) and $p_{data}$ = N(0, 1)", xlim=(-5, 5), ylim=(-1.5, 0.1), ylabel="nats")
+    left.set(xlabel="θ, where $p_g$ = N(θ, 1) and $p_{data}$ = N(0, 1)", xlim=(-5, 5), ylim=(-1.55, 0.1), ylabel="nats")
     left.legend(loc="lower left", bbox_to_anchor=(0, 0.1), frameon=False, fontsize=9, borderaxespad=0.2)
     best = [criterion(p_data, normal(0, s)) for s in widths]
     right.plot(widths, best, color=BLUE, linewidth=3.5, label="the best of all $D$")
     # The best D with a straight logit is ½: both means are 0, so V's gradient in its weight and bias vanishes at 0.
     right.plot(widths, [value(0 * X, p_data, normal(0, s)) for s in widths], color=RED, linestyle="-.", linewidth=2,
                label="the best $D$ with a straight logit")  # fmt: skip
-    right.set(xlabel="s, where $p_g$ = N(0, s²)", xlim=(0.3, 4), ylim=(-1.5, 0.1), xscale="log")
+    right.set(xlabel="s, where $p_g$ = N(0, s²)", xlim=(0.3, 4), ylim=(-1.55, 0.1), xscale="log")
     right.set_xticks([0.3, 0.5, 1, 2, 4], ["0.3", "0.5", "1", "2", "4"])
     right.minorticks_off()
     right.legend(frameon=False, loc="upper center")
     for axis in (left, right):
         axis.axhline(-LOG_4, color=GREY, linewidth=0.8, zorder=0)
-        axis.text(axis.get_xlim()[1], -LOG_4 - 0.01, "$-$log 4 ", ha="right", va="top", color=GREY)
+        name_minus_log_4(axis)
     figure.savefig(path, dpi=80)
 
 
@@ -869,14 +874,14 @@ def draw_held_out(path: Path, seed: int, budget: int) -> None:
             axis.plot(step, seen, color=colour, linewidth=1.2, linestyle="--", label=f"{name}: trained on")
             axis.plot(step, others, color=colour, linewidth=2, label=f"{name}: held-out")
         axis.axhline(-LOG_4, color=GREY, linewidth=0.8, linestyle=":")
-        axis.text(budget, -LOG_4, "$-$log 4 ", ha="right", va="top", color=GREY)
         axis.set(xlabel="updates of $D$", ylabel="V(G, D), nats", xlim=(0, budget))
+        name_minus_log_4(axis)
         axis.set_title(title, fontsize=11)
         axis.legend(frameon=False, fontsize=9, loc="center right", bbox_to_anchor=(1, 0.55))
     C = criterion(normal(), normal(MOVED))
     right.axhline(C, color=GREY, linewidth=0.8, linestyle=":")
     right.text(budget, C + 0.02, "dotted: C(G) of the moved pair ", ha="right", va="bottom", color=GREY)
-    right.set(ylim=(-1.42, -1.1))
+    right.set(ylim=(-1.44, -1.1))
     figure.savefig(path, dpi=80)
 
 
