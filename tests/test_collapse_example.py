@@ -96,7 +96,9 @@ def test_balanced_updates_cover_the_ring(balanced):
 
 
 @pytest.mark.parametrize(
-    ("setting", "limit"), [(Setting(generator_steps=50), 1.4), (Setting(ratio=4.0), 0.1)], ids=["updates", "learning rate"]
+    ("setting", "limit"),
+    [(Setting(generator_steps=50), 1.4), (Setting(ratio=4.0), 0.1)],
+    ids=["updates", "learning rate"],
 )
 def test_a_generator_trained_too_much_without_updating_D_collapses(setting, limit):
     end = late(play(setting, 0, 500))
@@ -121,7 +123,7 @@ def test_the_frames_are_the_run(balanced):
     D = collapse.discriminator(1)
     D.theta = theta_d
     assert collapse.mean_D(D(samples)) == pytest.approx(balanced["trace"]["D_G_z"][-1])
-    assert len(balanced["frames"]) == len(balanced["trace"]["modes"]) == 81
+    assert len(balanced["frames"]) == len(balanced["trace"]["modes"]) == 41
 
 
 # ---- The bilinear game
