@@ -9,7 +9,7 @@ which G collapses too many values of z to the same value of x to have enough div
 collapse.png, .gif     the ring: balanced updates cover it; G collapses with 50 updates to each of D, or with twice its η
 collapse_sweeps.png    modes covered and share of good samples, by updates of D, by updates of G, by ratio of learning rates
 collapse_traces.png    what D(x) and D(G(z)) say about a run, and what only a fresh D says
-collapse_bilinear.png  min over x, max over y of xy: why two players that both descend may circle for ever
+collapse_bilinear.png  min over x, max over y of xy: why two players that follow their gradients may circle for ever
 collapse_line.png      data on a line: a Parzen window blurs it, G does not
 results.json           every number behind the figures
 

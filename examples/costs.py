@@ -11,6 +11,10 @@ costs.png              the costs and their gradients against the logit a, D = σ
 costs_saturation.png   the gradient that reaches θ_g under each cost while D gets ahead; G's way from there
 costs_modes.png        one Gaussian fitted to two modes by KL(p‖q), JSD and KL(q‖p): which covers, which picks
 results.json           every number behind the figures
+
+The fits are facts. That GANs drop modes because Theorem 1 has them descend JSD is contested: Fedus et al. 2018 (Many Paths to
+Equilibrium) give counterexamples to reading a GAN as the descent of a divergence, and collapse.py covers eight modes, or
+three, or one, with one and the same cost.
 """
 
 import argparse
