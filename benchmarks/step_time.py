@@ -419,7 +419,6 @@ class Contestant:
             command += [f"--{name.replace('_', '-')}", str(value)]
         n = str(args.threads)
         environment = dict(os.environ, OPENBLAS_NUM_THREADS=n, OMP_NUM_THREADS=n, MKL_NUM_THREADS=n)
-        environment.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # as examples/common.py sets it; floor and tinygan alike
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True

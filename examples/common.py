@@ -15,10 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before NumPy is imported: OpenBLAS's idle threads spin for tens of milliseconds, on the core that the update's second
-# thread needs. 2⁴ cycles let them sleep at once; an iteration on two cores is some 5 % shorter.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
