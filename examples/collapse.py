@@ -496,9 +496,7 @@ def parse_arguments() -> argparse.Namespace:
 def program() -> None:
     args = parse_arguments()
     started = time.perf_counter()
-    folder: Path = args.out or Path("runs", time.strftime("collapse-%Y%m%d-%H%M%S"))
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"run: {folder}", file=sys.stderr)
+    folder = common.open_folder("collapse", args.out)
     seeds = [args.seed + i for i in range(1 if args.smoke else SEEDS)]
     iterations = min(args.iterations, 100) if args.smoke else args.iterations
 

@@ -111,6 +111,19 @@ def main(program: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+def folder_of(name: str, out: Path | None) -> Path:
+    """`out`, or a new folder under runs/ for the example `name`."""
+    return out or Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+
+
+def open_folder(name: str, out: Path | None) -> Path:
+    """folder_of(name, out), made and named to the user: all that an example without checkpoints needs."""
+    folder = folder_of(name, out)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"run: {folder}", file=sys.stderr)
+    return folder
+
+
 class Run:
     """The folder of a run, and all that is written into it:
 
@@ -125,7 +138,7 @@ class Run:
         self.args, self.started, self.started_training = args, time.perf_counter(), False
         if args.out is None and args.resume:
             raise CheckpointError("--resume needs --out, the folder of the run that is to go on")
-        self.folder: Path = args.out or Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+        self.folder = folder_of(name, args.out)
         self.checkpoint = self.folder / "checkpoint.npz"
         self.samples = self.folder / "samples"
         self.resumes = args.resume and self.checkpoint.exists()

@@ -304,9 +304,7 @@ def parse_arguments() -> argparse.Namespace:
 def program() -> None:
     args = parse_arguments()
     started = time.perf_counter()
-    folder: Path = args.out or Path("runs", time.strftime("costs-%Y%m%d-%H%M%S"))
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"run: {folder}", file=sys.stderr)
+    folder = common.open_folder("costs", args.out)
     updates = min(args.iterations, 100) if args.smoke else args.iterations
     seeds = [args.seed + i for i in range(1 if args.smoke else SEEDS)]
     separations = sorted({*SHOWN, *(SEPARATIONS[::8] if args.smoke else SEPARATIONS)})

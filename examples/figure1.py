@@ -383,9 +383,7 @@ def program() -> None:
     started = time.perf_counter()
     iterations, inner_loop, fresh_steps = (200, 200, 200) if args.smoke else (args.iterations, INNER_LOOP, FRESH)
     xp = get_backend(args.backend)
-    folder = args.out or Path("runs", time.strftime("figure1-%Y%m%d-%H%M%S"))
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"run: {folder}", file=sys.stderr)
+    folder = common.open_folder("figure1", args.out)
     seldom = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings of the bar
     with tqdm(total=inner_loop + GUIDED + iterations + 600, unit="step", mininterval=seldom) as bar:
         panels, film = play(args.seed, iterations, inner_loop, xp, bar)

@@ -901,9 +901,7 @@ def program() -> None:
     args = parse_arguments()
     started = time.perf_counter()
     seed, steps, budget = args.seed, 600 if args.smoke else args.iterations, 300 if args.smoke else BUDGET
-    folder: Path = args.out or Path("runs", time.strftime("theory-%Y%m%d-%H%M%S"))
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"run: {folder}", file=sys.stderr)
+    folder = common.open_folder("theory", args.out)
     statements: tuple[partial[list[Check]], ...] = (
         partial(noise_limit, seed),
         partial(equation_1_value_function, seed),

@@ -1,8 +1,6 @@
 """Classical momentum, the schedules and the max column norm, by formula, on every backend."""
 
 import math
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -190,24 +188,3 @@ def test_max_column_norm_is_the_released_codes(xp, dtype):
 def test_max_column_norm_refuses_a_limit_that_is_not_positive(limit):
     with pytest.raises(ArgumentError, match="limit must be positive"):
         max_column_norm(np.ones((2, 2)), limit)
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_process_updates_a_large_vector_too():
-    optimizer = MomentumSGD(np.zeros(8 * CHUNK, np.float32), 0.1)
-    grad = np.ones_like(optimizer.theta)
-    optimizer.step(grad)  # starts the threads, which a child does not inherit
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)  # a child that waits for threads that are not there is ended by this
-        optimizer.step(grad)
-        os._exit(0 if (optimizer.theta < -0.15).all() else 1)
-    assert os.waitpid(child, 0)[1] == 0
-
-
-def test_the_threads_see_the_callers_errstate():
-    optimizer = MomentumSGD(np.full(8 * CHUNK, 3e38, np.float32), 1.0)
-    with np.errstate(over="ignore"):
-        optimizer.step(np.full_like(optimizer.theta, -3e38))
-    assert np.isinf(optimizer.theta).all()
-    assert optimizer.updates == 1

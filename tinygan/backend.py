@@ -4,7 +4,6 @@ Everything else in tinygan uses operators and methods, which follow the array by
 `get_array_module(x)` where it needs a function. The device is named once, by the caller: `xp = get_backend("auto")`.
 """
 
-import os
 import sys
 import zlib
 from typing import Any, TypeAlias
@@ -80,14 +79,6 @@ def to_host(x: Array) -> Any:
 def to_device(x: Any, xp: Any) -> Array:
     """A host array as an array of the module xp; nothing is copied if it is one already."""
     return xp.asarray(x)
-
-
-def cpu_threads() -> int:
-    """How many threads to compute with on the CPU: this process's cores, or fewer where OMP_NUM_THREADS or
-    OPENBLAS_NUM_THREADS says so, as for the matrix products."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
-    return min([cores] + [int(limit) for limit in limits if limit.isdigit() and int(limit) > 0])
 
 
 def random_generator(xp: Any, seed: int, purpose: str = "", epoch: int = 0) -> Any:

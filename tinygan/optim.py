@@ -1,27 +1,14 @@
 """Momentum SGD on one flat vector, the released code's two schedules, and the max column norm."""
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from functools import cache
 
 import numpy as np
 
-from tinygan.backend import Array, cpu_threads, get_array_module
+from tinygan.backend import Array, get_array_module
 from tinygan.errors import ArgumentError
 
 CHUNK = 1 << 16
 """Entries of θ updated at a time: θ, v, ∇ and η∇ of this many float32 fit into a core's own cache (1 MB)."""
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cpu_threads())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child process has none of its parent's threads
 
 
 class MomentumSGD:
@@ -58,29 +45,19 @@ class MomentumSGD:
         """One update, in place, with the gradient ∇ of what is to be minimised; `grad` is not changed."""
         if grad.shape != self.theta.shape or grad.dtype != self.theta.dtype:
             raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.theta.dtype}")
-        eta = self.next_learning_rate  # asked for once: the caller's function need not be safe in threads
-        if get_array_module(grad) is np and len(grad) >= 4 * CHUNK:
-            # Memory bounds the update, not arithmetic: each core walks its share of θ, v and ∇ through its own cache.
-            share = -(-len(grad) // cpu_threads())
-            shares = [slice(start, start + share) for start in range(0, len(grad), share)]
-            # Each in a copy of the caller's context, which holds its np.errstate.
-            running = [_threads().submit(copy_context().run, self._update, part, grad, eta) for part in shares]
-            for share_done in running:
-                share_done.result()
-        else:
-            self._update(slice(0, len(grad)), grad, eta)
-        self.updates += 1
-
-    def _update(self, share: slice, grad: Array, eta: float) -> None:
-        xp, mu = get_array_module(grad), float(self.momentum)
-        chunk = CHUNK if xp is np else max(len(grad), 1)  # a device has one fast memory: the vector at once
+        xp = get_array_module(grad)
+        eta, mu = self.next_learning_rate, float(self.momentum)
+        # Memory bounds the update, not arithmetic: it walks θ, v and ∇ once, a cache's worth at a time. A device has one
+        # fast memory, and takes the vector at once.
+        chunk = CHUNK if xp is np else max(len(grad), 1)
         eta_grad = xp.empty_like(grad[:chunk])
-        for start in range(share.start, min(share.stop, len(grad)), chunk):
-            part = slice(start, min(start + chunk, share.stop))
+        for start in range(0, len(grad), chunk):
+            part = slice(start, start + chunk)
             v, theta, g = self.velocity[part], self.theta[part], grad[part]
             v *= mu
             v -= xp.multiply(g, eta, out=eta_grad[: len(g)])
             theta += v
+        self.updates += 1
 
 
 def learning_rate_schedule(t: int, initial: float, decay: float = 1.000004, minimum: float = 1e-6) -> float:
