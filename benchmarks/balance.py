@@ -1,0 +1,142 @@
+"""Why `alternating` loses its balance where `simultaneous` keeps it: the two, and what lies between them, on MNIST.
+
+    python benchmarks/balance.py old-fresh-fresh new-same-same --seeds 0 1 2     train these (minutes an epoch)
+    python benchmarks/balance.py                                                 the table of all that were trained
+
+The two variants differ in three things, and here each can be set by itself. G's gradient is taken
+
+    at θ_d         old: as D was before its update           new: after it
+    on z           same: the samples D was updated on        fresh: new ones
+    under masks    same: the dropout masks of that update    fresh: new ones
+
+so old-same-same is `simultaneous`, and new-fresh-fresh is `alternating`. A run goes into benchmarks/results/balance.json:
+D(x) and D(G(z)) on held-out data after every epoch, the share of pixels at which G's sigmoid is saturated (beyond 10⁻⁴ of
+black or white), and how many of 1,000 samples are distinct.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+import common
+import mnist
+
+from tinygan import GAN, Dropout, Network, bias_from_marginals, load_mnist
+from tinygan.backend import Array
+from tinygan.losses import generator_loss
+from tinygan.network import rows
+from tinygan.training import Trainer
+
+RESULTS = Path(__file__).parent / "results" / "balance.json"
+CHOICES = [f"{theta_d}-{z}-{masks}" for theta_d in ("old", "new") for z in ("same", "fresh") for masks in ("same", "fresh")]
+NAMES = {"old-same-same": "`simultaneous`", "new-fresh-fresh": "`alternating`"}
+SATURATED = 1e-4
+
+
+class BetweenGAN(GAN):
+    """One update of each player, as `choice` says: "old-same-same" … "new-fresh-fresh"."""
+
+    def __init__(self, gan: GAN, choice: str) -> None:
+        super().__init__(gan.G, gan.D, gan.G_optimizer, gan.D_optimizer)
+        self.choice = choice
+
+    def iteration(self, prior: Callable[[], Array], batches: Iterator[Array], rng: Any) -> tuple[Any, Any]:
+        theta_d, z, masks = self.choice.split("-")
+        x = next(batches)
+        samples, G_cache = self.G.forward(prior(), train=True, rng=rng)
+        m, n = len(x), len(samples)
+        D_cost, _, D_cache = self._discriminator_gradient(x, samples, rng)
+        if theta_d == "new":
+            self.D_optimizer.step(self.D_grad)
+        if z == "fresh":
+            samples, G_cache = self.G.forward(prior(), train=True, rng=rng)
+        a, D_cache = forward(self.D, samples, rows(D_cache, m, m + n) if masks == "same" else None, rng)
+        G_cost, da = generator_loss(a, self.generator_cost)
+        self.G.backward(self.D.backward(da, D_cache), G_cache, self.G_grad, need_dx=False)
+        if theta_d == "old":
+            self.D_optimizer.step(self.D_grad)
+        self.G_optimizer.step(self.G_grad)
+        return D_cost, G_cost
+
+
+def forward(D: Network, x: Array, like: list[Any] | None, rng: Any) -> tuple[Array, list[Any]]:
+    """D's forward pass for training, with the dropout masks of the forward pass whose cache is `like`, or with new ones."""
+    if like is None:
+        return D.forward(x, train=True, rng=rng)
+    cache = []
+    for layer, layer_like in zip(D.layers, like, strict=True):
+        if isinstance(layer, Dropout):
+            x, layer_cache = x * layer_like, layer_like
+        else:
+            x, layer_cache = layer.forward(x, True, rng)
+        cache.append(layer_cache)
+    return x, cache
+
+
+def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, Any]:
+    dataset = load_mnist(data)
+    widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH}
+    recipe = argparse.Namespace(**mnist.DEFAULTS | widths | {"seed": seed, "calm": False, "generator_cost": None})
+    gan = BetweenGAN(mnist.build(recipe, np, bias_from_marginals(dataset.train.images)), choice)
+    trainer = Trainer(gan, dataset.train.images, dataset.validation.images, seed=seed)
+    start, curve = time.perf_counter(), []
+    for _ in range(epochs):
+        row = trainer.train_epoch()
+        samples = gan.G(trainer.fixed_z)
+        saturated = float(((samples < SATURATED) | (samples > 1 - SATURATED)).mean())
+        curve.append({key: round(row[key], 6) for key in ("D_x", "D_G_z", "value")} | {"saturated": round(saturated, 4)})
+        print(f"{choice} seed {seed} epoch {row['epoch']}: {curve[-1]}", flush=True)
+    reading = common.reading(trainer.metrics[-1:], samples, trainer.held_out)
+    environment = common.environment(trainer)
+    return {
+        "choice": choice,
+        "seed": seed,
+        "epochs": epochs,
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+        "commit": environment["commit"],
+        "cores": environment["cores"],
+        "threads": environment["threads"],
+        "distinct_of_1000": reading["distinct_samples"],
+        "curve": curve,
+    }
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    lines = [
+        "| θ_d | z | masks | seed | D(x), D(G(z)) | saturated pixels | distinct of 1,000 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for record in sorted(records, key=lambda record: (CHOICES.index(record["choice"]), record["seed"])):
+        last = record["curve"][-1]
+        cells = [*record["choice"].split("-"), record["seed"], f"{last['D_x']:.3f}, {last['D_G_z']:.3f}"]
+        cells += [f"{last['saturated']:.0%}", record["distinct_of_1000"]]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("choices", nargs="*", choices=[[], *CHOICES], metavar="CHOICE", help="old-same-same … new-fresh-fresh")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S")
+    parser.add_argument("--epochs", type=int, default=6, metavar="N", help="of each run (default: %(default)s)")
+    parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
+    args = parser.parse_args()
+    records = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    for seed in args.seeds:
+        for choice in args.choices:
+            record = train(choice, seed, args.epochs, args.data)
+            records = [r for r in records if (r["choice"], r["seed"], r["epochs"]) != (choice, seed, args.epochs)] + [record]
+            RESULTS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()
