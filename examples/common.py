@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import tinygan
-from tinygan import CheckpointError, Layer, Network, TinyganError, to_host
+from tinygan import ArgumentError, CheckpointError, Layer, Network, TinyganError, to_host
 from tinygan.checkpoint import Checkpoint
 from tinygan.images import save_gif, save_png
 from tinygan.training import Trainer
@@ -77,7 +77,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     either("--overwrite", action="store_true", help="start afresh in --out, whatever run it holds")
     add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
     add("--checkpoint-every", type=positive, metavar="N", help="… between checkpoints (default: as pictures)")
-    add("--evaluate-every", type=positive, metavar="N", help="… between evaluations (default: about 5000 iterations)")
+    add("--evaluate-every", type=positive, metavar="N", help="… between evaluations (default: about 1000 iterations)")
     add("--keep-checkpoints", type=positive, metavar="N", help="keep that of every N-th epoch, as checkpoint-0100.npz")
     add("--smoke", action="store_true", help="everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
@@ -112,8 +112,11 @@ def main(program: Callable[[], None]) -> None:
 
 
 def folder_of(name: str, out: Path | None) -> Path:
-    """`out`, or a new folder under runs/ for the example `name`."""
-    return out or Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+    """`out`, or a new folder under runs/ for the example `name`. Raises ArgumentError where that is a file."""
+    folder = out or Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+    if folder.exists() and not folder.is_dir():
+        raise ArgumentError(f"--out {folder} is a file: name a folder, existing or new")
+    return folder
 
 
 def open_folder(name: str, out: Path | None) -> Path:
@@ -147,7 +150,6 @@ class Run:
                 f"{self.checkpoint} exists: go on from it with --resume, start afresh with --overwrite, "
                 f"or choose another folder with --out"
             )
-        self.samples.mkdir(parents=True, exist_ok=True)
         self.timing: dict[int, tuple[str, ...]] = {}
         print(f"run: {self.folder}", file=sys.stderr)
 
@@ -171,6 +173,7 @@ class Run:
         data   the data set's name, source, and how many images each split has
         """
         self.trainer = trainer
+        self.samples.mkdir(parents=True, exist_ok=True)  # not earlier: a start that fails leaves no folder behind
         settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
         settings |= {"backend": trainer.xp.__name__, "generator_cost": trainer.gan.generator_cost}
         sizes = {key: value for key, value in data.items() if key not in ("name", "source")}
@@ -195,7 +198,7 @@ class Run:
         lines = [",".join(COLUMNS + TIMING) + "\n", *map(self._line, trainer.metrics)]
         write_text(self.folder / "metrics.csv", "".join(lines))
         pictures = self.args.picture_every or max(1, round(500 / trainer.iterations))
-        evaluations = self.args.evaluate_every or max(1, round(5000 / trainer.iterations))
+        evaluations = self.args.evaluate_every or max(1, round(1000 / trainer.iterations))
         self.intervals = pictures, self.args.checkpoint_every or pictures, evaluations
         self.facts = {
             "data": data,
@@ -348,20 +351,29 @@ def _distances(images: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0))
 
 
-def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str, Any]:
-    """What a run says at its end, in plain words, with the figures that say so.
+def diversity(samples: Any, data: Any) -> dict[str, Any]:
+    """How many of the samples are distinct, and, to compare with, of as many held-out data.
 
-    samples, data   the same number of each; data held out
-
-    Two images count as one if they are closer than 95 % of all data are to their nearest neighbour. D has won if it
-    tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if
-    fewer than one sample in ten is distinct. D(x), D(G(z)) and V are means over the last five epochs.
+    Two images count as one if they are closer than 95 % of all data are to their nearest neighbour: `radius`.
     """
     samples, data = to_host(samples), to_host(data)
     neighbours = _distances(data)
     np.fill_diagonal(neighbours, np.inf)
     radius = float(np.quantile(neighbours.min(axis=1), 0.05))
-    count = distinct(samples, radius)
+    return {"distinct_samples": distinct(samples, radius), "distinct_data": distinct(data, radius), "radius": radius}
+
+
+def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str, Any]:
+    """What a run says at its end, in plain words, with the figures that say so.
+
+    samples, data   the same number of each; data held out
+
+    D has won if it
+    tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if
+    fewer than one sample in ten is distinct. D(x), D(G(z)) and V are means over the last five epochs.
+    """
+    figures = diversity(samples, data)
+    count = figures["distinct_samples"]
     last = metrics[-5:]
     value, D_x, D_G_z = (sum(row[key] for row in last) / len(last) for key in ("value", "D_x", "D_G_z"))
     words = []
@@ -370,12 +382,13 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
     if count < len(samples) / 10:
         early = value < -1.3 and not words  # D cannot even tell them from data: it has not begun either
         words.append("too early to tell" if early else f"collapsed to {count} distinct sample{'s' if count > 1 else ''}")
+    epochs = f"over the last {len(last)} epochs" if len(last) > 1 else "after the only epoch"
     text = (
-        f"{' and '.join(words) or 'learning'}: D(x) = {D_x:.3f}, D(G(z)) = {D_G_z:.3f}, V = {value:.3f} "
+        f"{' and '.join(words) or 'learning'}: {epochs}, D(x) = {D_x:.3f}, D(G(z)) = {D_G_z:.3f}, V = {value:.3f} "
         f"(−1.386 where D cannot tell); {count} of {len(samples)} samples distinct, of as many data "
-        f"{distinct(data, radius)}"
+        f"{figures['distinct_data']}"
     )
-    return {"reading": text, "distinct_samples": count, "distinct_data": distinct(data, radius), "radius": radius}
+    return {"reading": text} | figures
 
 
 def draw_curves(path: Path, metrics: list[dict[str, Any]], title: str) -> None:

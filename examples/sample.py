@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygan import CheckpointError, DataError, get_backend, random_generator, sample_noise, to_host
 from tinygan.checkpoint import load_checkpoint
-from tinygan.datasets import load_mnist
+from tinygan.datasets import load_mnist, pixels
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
 from tinygan.training import generate
 
@@ -73,6 +73,8 @@ def program() -> None:
         report = memorisation(fair[:MEMORISATION], dataset.test.images[:MEMORISATION], dataset.train.images)
         print(f"{out / 'nearest.png'}: framed, the nearest training example of the sample to its left")
         print(report.reading)
+        figures = common.diversity(fair[:MEMORISATION], pixels(dataset.test.images[:MEMORISATION]))
+        print(f"{figures['distinct_samples']} of {MEMORISATION} samples distinct, of as many test images {figures['distinct_data']}.")
 
     if args.interpolate:
         rng = random_generator(xp, args.seed, "interpolation")

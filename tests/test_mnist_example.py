@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from PIL import Image
 from tinygan import (
     GAN,
     VARIANTS,
+    ArgumentError,
     CheckpointError,
     DataError,
     DivergenceError,
@@ -288,6 +290,19 @@ def test_other_settings_than_the_checkpoints_are_refused_by_name(run, tmp_path):
     assert results(tmp_path / "a") == before
 
 
+def test_a_start_that_fails_leaves_no_folder(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        call(mnist.program, "--data", tmp_path / "empty", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_no_folder_for_a_run(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArgumentError, match="file is a file: name a folder"):
+        call(mnist.program, "--out", tmp_path / "file")
+
+
 def test_resume_needs_a_folder(call):
     with pytest.raises(CheckpointError, match="--out"):
         call(mnist.program, "--resume")
@@ -415,7 +430,9 @@ def test_the_reading_says_what_the_figures_say(value, samples, words):
     metrics = [{"value": value, "D_x": 0.75, "D_G_z": 0.25}] * 7
     reading = common.reading(metrics, samples, far_apart(40))
     assert reading["reading"].startswith(words)
-    assert "D(x) = 0.750, D(G(z)) = 0.250" in reading["reading"]
+    assert "over the last 5 epochs, D(x) = 0.750, D(G(z)) = 0.250" in reading["reading"]
+    only = common.reading(metrics[:1], samples, far_apart(40))
+    assert "after the only epoch, D(x) = 0.750" in only["reading"]
     assert reading["distinct_data"] == 40
 
 
@@ -446,6 +463,7 @@ def test_samples_from_any_checkpoint(call, checkpoint, data, capsys):
             sizes[name] = picture.size
     assert sizes == {"samples": (82, 82), "nearest": (82, 66), "interpolation": (82, 66)}
     assert "Median distance to the nearest training image" in out
+    assert re.search(r"\d+ of 1000 samples distinct, of as many test images \d+", out)
     call(sample.program, checkpoint, "--n", 120, "--out", folder / "again", "--backend", "numpy")
     assert (folder / "again" / "samples.npy").read_bytes() == (folder / "samples.npy").read_bytes()
     call(sample.program, checkpoint, "--n", 120, "--out", folder / "other", "--seed", 1, "--backend", "numpy")

@@ -338,7 +338,14 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
     def backward(dy: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
         arrays = {name: np.full_like(value, np.nan) for name, value in params.items()}
         grads = dict(arrays)
-        dx = layer.backward(dy, cache, grads, need_dx)
+        try:
+            dx = layer.backward(dy, cache, grads, need_dx)
+        except KeyError as error:
+            if error.args and isinstance(error.args[0], str) and error.args[0] not in params:
+                declared = ", ".join(params) or "none"
+                message = f"{subject}: backward asks for grads[{error}], a parameter that is not declared ({declared} is)"
+                raise GradientError(f'{message}: set self.declarations = {{{error}: (shape, init)}} in __init__') from error
+            raise
         faults.extend(f"backward writes to {name}" for name in watch.changed())
         for name in arrays:
             if grads[name] is not arrays[name]:
