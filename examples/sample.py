@@ -74,7 +74,8 @@ def program() -> None:
         print(f"{out / 'nearest.png'}: framed, the nearest training example of the sample to its left")
         print(report.reading)
         figures = common.diversity(fair[:MEMORISATION], pixels(dataset.test.images[:MEMORISATION]))
-        print(f"{figures['distinct_samples']} of {MEMORISATION} samples distinct, of as many test images {figures['distinct_data']}.")
+        found, expected = figures["distinct_samples"], figures["distinct_data"]
+        print(f"{found} of {MEMORISATION} samples distinct, of as many test images {expected}.")
 
     if args.interpolate:
         rng = random_generator(xp, args.seed, "interpolation")

@@ -438,6 +438,16 @@ def test_command_prints_warnings(files, capsys):
     np.save(folder / "few.npy", images[:900])
     assert run(folder / "few.npy", "--validation", folder / "data.npy", "--test", folder / "data.npy") == 0
     assert capsys.readouterr().err.startswith("warning: 900 samples: ")
+    np.save(folder / "wide.npy", images[:1000] * 2 - 1)
+    run(folder / "wide.npy", "--validation", folder / "data.npy", "--test", folder / "data.npy")
+    assert capsys.readouterr().err.count("are both on the same scale?") == 1
+
+
+def test_command_refuses_validation_rows_past_the_end(files):
+    folder, _ = files
+    data = folder / "data.npy"
+    with pytest.raises(DataError, match="data.npy has 1100 rows: --validation-rows 1000:1101 goes past its end"):
+        run(folder / "samples.npy", "--validation", data, "--test", data, "--validation-rows", "1000:1101")
 
 
 @pytest.mark.parametrize(

@@ -313,10 +313,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--validation-rows",
         type=_row_range,
-        default="0:1000",
         metavar="A:B",
-        help="rows A to B − 1 of the validation file (default 0:1000). The authors' for MNIST are 50000:51000 of the "
-        "training file, which opens with the 50,000 rows that are trained on",
+        help="rows A to B − 1 of the validation file (default: the first 1,000, or as many as it has). The authors' for "
+        "MNIST are 50000:51000 of the training file, which opens with the 50,000 rows that are trained on",
     )
     parser.add_argument("--fine", action="store_true", help="46 values of σ in [0.1, 1], not the authors' 10")
 
@@ -324,11 +323,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(args: argparse.Namespace) -> int:
     """Evaluate the files named and print the result; warnings go to stderr."""
     samples, validation, test = (_read_rows(path) for path in (args.samples, args.validation, args.test))
+    rows = args.validation_rows or slice(0, 1000)
+    if args.validation_rows and rows.stop > len(validation):
+        asked = f"--validation-rows {rows.start}:{rows.stop}"
+        raise DataError(f"{args.validation} has {len(validation)} rows: {asked} goes past its end")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ParzenWarning)
-        result = evaluate(samples, validation[args.validation_rows], test, FINE_SIGMAS if args.fine else AUTHORS_SIGMAS)
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+        result = evaluate(samples, validation[rows], test, FINE_SIGMAS if args.fine else AUTHORS_SIGMAS)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):  # validation and test may earn the same
+        print(f"warning: {message}", file=sys.stderr)
     print(result)
     return 0
 
