@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import tinygan
-from tinygan import ArgumentError, CheckpointError, Layer, Network, TinyganError, to_host
+from tinygan import ArgumentError, CheckpointError, DivergenceError, Layer, Network, TinyganError, to_host
 from tinygan.checkpoint import Checkpoint
 from tinygan.images import save_gif, save_png
 from tinygan.training import Trainer
@@ -132,7 +132,7 @@ class Run:
 
     checkpoint.npz    all that is needed to go on
     metrics.csv       a line per epoch
-    run.json          settings, data, environment; at the end, results
+    run.json          settings, data, environment; at the end, results, or how it diverged
     samples/          epoch-0000.png …, G(z) of fixed z;  samples.gif of them all
     curves.png        the columns of metrics.csv
     """
@@ -159,6 +159,9 @@ class Run:
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         if kind is None:
             print(f"run: {self.folder}", file=sys.stderr)
+        elif self.started_training and issubclass(kind, DivergenceError):
+            self.facts["diverged"] = str(error)
+            write_json(self.folder / "run.json", self.facts)
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
             arguments = [argument for argument in sys.argv if argument not in ("--resume", "--overwrite")]
             if self.args.out is None:
@@ -207,7 +210,17 @@ class Run:
             "configuration": self.configuration,
             "environment": environment(trainer),
         }
+        earlier = self._earlier_commits() if self.resumes else []
+        self.facts["earlier_commits"] = [commit for commit in earlier if commit != self.facts["environment"]["commit"]]
         write_json(self.folder / "run.json", self.facts)
+
+    def _earlier_commits(self) -> list[str]:
+        """The commits of this project at which the run's earlier epochs were trained, from the run.json to be rewritten."""
+        try:
+            facts = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            return list(dict.fromkeys([*facts.get("earlier_commits", []), facts["environment"]["commit"]]))
+        except (OSError, ValueError, LookupError):  # lost, as the timing may be
+            return []
 
     def _read_timing(self) -> None:
         """The timing of earlier epochs, which no checkpoint holds, from the metrics.csv that is about to be rebuilt."""

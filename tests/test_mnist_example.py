@@ -340,6 +340,22 @@ def test_a_diverging_run_ends_with_one_line_and_the_last_good_checkpoint(run, tm
     assert load_checkpoint(tmp_path / "a" / "checkpoint.npz").theta_g.tobytes() == before.theta_g.tobytes()
     with pytest.raises(SystemExit, match="error: iteration .* of epoch 3"):
         common.main(lambda: run("a", "--epochs", 4, "--resume"))
+    facts = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert re.match("iteration .* of epoch 3", facts["diverged"])
+    assert "results" not in facts
+
+
+def test_a_resumed_run_names_the_commits_of_its_earlier_epochs(run, tmp_path, monkeypatch):
+    environment = common.environment
+
+    def facts(commit, epochs):
+        monkeypatch.setattr(common, "environment", lambda trainer: environment(trainer) | {"commit": commit})
+        return json.loads((run("a", "--epochs", epochs, "--resume") / "run.json").read_text())
+
+    assert facts("first", 1)["earlier_commits"] == []
+    assert facts("first", 2)["earlier_commits"] == []
+    assert facts("second", 3)["earlier_commits"] == ["first"]
+    assert facts("third", 4)["earlier_commits"] == ["first", "second"]
 
 
 @pytest.mark.parametrize("name", ["checkpoint.npz.tmp", "metrics.csv"])
