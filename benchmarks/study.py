@@ -3,24 +3,31 @@
     python benchmarks/study.py RUN [RUN …]    take in these folders of runs, finished or not; then the plot and the table
     python benchmarks/study.py                the plot and the table of what is in benchmarks/results already
 
-A run becomes benchmarks/results/mnist-NAME.json: its settings, commit, cores, minutes and its curve of validation
+A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, minutes and its curve of validation
 log-likelihoods; once it has ended also its σ and test log-likelihood. Every run that was started belongs in here, collapses
-included.
+included. NAME is that of the run's folder.
+
+The plot: on the left the validation log-likelihoods of all runs, on the right V in their first epochs, where 0 is a D that
+has won. The table has the test log-likelihood of the runs that were measured on the test set, once, and for the others the
+last one on validation.
 """
 
 import argparse
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
 RELEASED = {  # the recipe as the authors released it; what differs from it is a departure
     "batch_size": 100,
+    "calm": False,
     "discriminator_width": 240,
     "dtype": "float32",
-    "generator_cost": "non_saturating",
     "generator_steps": 1,
     "generator_width": 1200,
     "k": 1,
@@ -29,11 +36,14 @@ RELEASED = {  # the recipe as the authors released it; what differs from it is a
     "schedule_compression": 1.0,
     "variant": "simultaneous",
 }
-PAPER = [  # Table 1 of the paper, MNIST
-    ("DBN", "138 ± 2"),
-    ("Stacked CAE", "121 ± 1.6"),
-    ("Deep GSN", "214 ± 1.1"),
-    ("Adversarial nets", "225 ± 2"),
+FIRST = 10  # epochs of V in the plot: whether a run begins to learn is decided in them
+LINES = {"simultaneous": "-", "alternating": "--", "printed": ":"}
+SHOWN = (10, 20, 50, 100, 200, 300)  # epochs whose validation log-likelihood the table has
+PAPER = [  # Table 1 of the paper
+    ("DBN", "138 ± 2", "1909 ± 66"),
+    ("Stacked CAE", "121 ± 1.6", "2110 ± 50"),
+    ("Deep GSN", "214 ± 1.1", "1890 ± 29"),
+    ("Adversarial nets", "225 ± 2", "2057 ± 26"),
 ]
 
 
@@ -51,11 +61,12 @@ def take_in(folder: Path) -> None:
     for path in sorted(folder.glob("checkpoint-*.evaluation.json")):  # of a kept checkpoint: examples/mnist.py --evaluate
         kept = json.loads(path.read_text(encoding="utf-8"))
         evaluation, evaluated_at = kept["evaluation"], kept["epoch"]
-    options = {name: value for name, value in settings.items() if name in RELEASED and value != RELEASED[name]}
-    flags = "".join(f" --{name.replace('_', '-')} {value}" for name, value in options.items())
+    released = RELEASED | {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
+    options = {name: value for name, value in settings.items() if name in released and value != released[name]}
+    flags = "".join(f" --{name.replace('_', '-')}" + f" {value}" * (value is not True) for name, value in options.items())
     record = {
         "command": f"python examples/mnist.py --data MNIST --seed {settings['seed']} --epochs {len(rows)}{flags}",
-        "commit": environment["commit"],
+        "commits": [*facts.get("earlier_commits", []), environment["commit"]],
         "seed": settings["seed"],
         "variant": settings["variant"],
         "departs_in": options,
@@ -64,8 +75,9 @@ def take_in(folder: Path) -> None:
         "minutes": round(sum(float(row["seconds"]) for row in rows) / 60, 1),
         "cores": environment["cores"],
         "threads": environment["threads"],
-        "versions": environment["versions"],
+        "versions": {name: environment[name] for name in ("tinygan", "python", "numpy")},
         "reading": results.get("reading"),
+        "diverged": facts.get("diverged"),
         "traces": [
             {"epoch": int(row["epoch"]), "D_x": float(row["D_x"]), "D_G_z": float(row["D_G_z"]), "value": float(row["value"])}
             for row in rows
@@ -96,32 +108,68 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for name, record in records.items():
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained", width_ratios=(3, 2))
+    colours = plt.get_cmap("tab20")
+    for i, (name, record) in enumerate(records.items()):
+        style = {"color": colours(i % 20), "linestyle": LINES[record["variant"]], "marker": ".", "markersize": 4}
         curve = {int(epoch): value for epoch, value in record["validation_log_likelihoods"].items()}
-        axes.plot(list(curve), list(curve.values()), marker=".", label=name)
-    axes.axhline(225, color="grey", linestyle="--", linewidth=1)
-    axes.text(0.01, 225, "225, the paper", transform=axes.get_yaxis_transform(), va="bottom", color="grey")
-    axes.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(-20, 250))
-    axes.legend(fontsize="small", ncols=2)
-    figure.savefig(PLOT, dpi=110)
+        left.plot(list(curve), list(curve.values()), label=name, **style)
+        first = record["traces"][:FIRST]
+        right.plot([row["epoch"] for row in first], [row["value"] for row in first], **style)
+    left.axhline(225, color="grey", linestyle="--", linewidth=1)
+    left.text(0.01, 225, "225, the paper", transform=left.get_yaxis_transform(), va="bottom", color="grey")
+    left.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(-20, 250))
+    right.axhline(-np.log(4), color="grey", linestyle=":", linewidth=1)
+    right.text(0.99, -np.log(4), "−log 4: D = ½", transform=right.get_yaxis_transform(), va="bottom", ha="right", color="grey")
+    right.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title=f"the first {FIRST} epochs")
+    figure.legend(fontsize="small", loc="outside right upper")
+    figure.savefig(PLOT, dpi=90)
 
 
-def table(records: dict[str, dict[str, Any]]) -> str:
-    lines = ["| MNIST | test log-likelihood, nats | epochs run | departs from the recipe in |", "|---|---|---|---|"]
-    lines += [f"| {name}, the paper | {value} | | |" for name, value in PAPER]
-    for record in records.values():
-        departs = ", ".join(f"{name} {value}" for name, value in record["departs_in"].items()) or "nothing"
-        score = "not finished"
-        if record["evaluation"]:
-            result = record["evaluation"]["authors"]
-            score = f"{result['log_likelihood']:.1f} ± {result['standard_error']:.1f} (σ {result['sigma']:.3f})"
-            score += f" at epoch {record['evaluated_at_epoch']}"
-        elif record["validation_log_likelihoods"]:
-            epoch, value = list(record["validation_log_likelihoods"].items())[-1]
-            score = f"{value:.1f} on validation at epoch {epoch}, not finished"
-        lines.append(f"| tinygan, {record['variant']}, seed {record['seed']} | {score} | {record['epochs']} | {departs} |")
+def score(record: dict[str, Any]) -> str:
+    """The test log-likelihood, by the authors' grid of σ, and in brackets by the fine one."""
+    if not record["evaluation"]:
+        return ""
+    result, fine = record["evaluation"]["authors"], record["evaluation"]["fine"]
+    numbers = f"{result['log_likelihood']:.1f} ± {result['standard_error']:.1f}"
+    return f"{numbers} ({fine['log_likelihood']:.1f}), epoch {record['evaluated_at_epoch']}"
+
+
+def best(records: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Of the runs of the released recipe that were measured on the test set, the best by validation."""
+    measured = [record for record in records.values() if record["evaluation"] and not record["departs_in"]]
+    return max(measured, key=lambda record: max(record["validation_log_likelihoods"].values()), default=None)
+
+
+def table_1(records: dict[str, dict[str, Any]]) -> str:
+    """The paper's Table 1 with a row of ours."""
+    lines = ["| Table 1 | MNIST, nats | TFD, nats |", "|---|---|---|"]
+    lines += [f"| {name}, the paper | {mnist} | {tfd} |" for name, mnist, tfd in PAPER]
+    record = best(records)
+    ours = f"{score(record)}, seed {record['seed']}" if record else "no run was measured yet"
+    return "\n".join([*lines, f"| Adversarial nets, tinygan, the released recipe | {ours} | not run |"])
+
+
+def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
+    """Every run that was started: validation log-likelihoods on the way, the test set's, and how it ended."""
+    columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in SHOWN), "test (fine σ)", "at its end"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for record in sorted(records.values(), key=lambda r: (len(r["departs_in"]), str(r["departs_in"]), r["seed"])):
+        departures = sorted(record["departs_in"].items(), key=lambda item: item[0] != "variant")
+        departs = ", ".join(name.replace("_", " ") + f" {value}" * (value is not True) for name, value in departures)
+        curve = record["validation_log_likelihoods"]
+        cells = [departs or "nothing", record["seed"], record["epochs"]]
+        cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in SHOWN]
+        lines.append("| " + " | ".join(map(str, [*cells, score(record), ending(record)])) + " |")
     return "\n".join(lines)
+
+
+def ending(record: dict[str, Any]) -> str:
+    if record["diverged"]:
+        return f"diverged in epoch {record['epochs'] + 1}"
+    if record["reading"]:
+        return re.split(": (?:over|after|D\\()", record["reading"])[0]  # the words before its figures
+    return "not finished"
 
 
 def main() -> None:
@@ -133,7 +181,7 @@ def main() -> None:
     if not records:
         parser.error(f"no runs in {RESULTS} yet: name the folder of one")
     draw(records)
-    print(table(records))
+    print(f"{table_1(records)}\n\n{table_of_runs(records)}")
 
 
 if __name__ == "__main__":

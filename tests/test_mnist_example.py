@@ -37,6 +37,10 @@ import common  # noqa: E402
 import mnist  # noqa: E402
 import sample  # noqa: E402
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import study  # noqa: E402
+
 SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
 WITHOUT_TIMING = len(common.COLUMNS)
 
@@ -499,6 +503,48 @@ def test_nearest_training_examples_come_from_the_runs_own_data(call, checkpoint,
         (other / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n)))
     with pytest.raises(DataError, match="was trained on 60 images of idx-tiny.*50 of idx-other"):
         call(sample.program, checkpoint, "--nearest", "--data", other, "--backend", "numpy")
+
+
+def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
+    """Finished, unfinished, and diverged; the released recipe, and a departure from it."""
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "PLOT", tmp_path / "results" / "curves.png")
+    monkeypatch.setattr(study, "SHOWN", (1, 2))
+    widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH, "batch_size": 100}
+    folders = {
+        "whole": run("whole", "--epochs", 2, "--evaluate-every", 1),
+        "calm": run("calm", "--epochs", 2, "--evaluate-every", 2, "--calm", "--seed", 1),
+        "printed": run("printed", "--epochs", 1, "--variant", "printed", "--seed", 2),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist, "learning_rate_schedule", lambda t, **options: 1e9)
+        with pytest.raises(DivergenceError):
+            run("diverged", "--epochs", 2, "--learning-rate", 2)
+    folders["diverged"] = folders["whole"].parent / "diverged"
+    for folder in folders.values():
+        facts = json.loads((folder / "run.json").read_text())
+        facts["configuration"] |= {"data": "mnist"} | widths
+        (folder / "run.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(sys, "argv", ["study.py", *map(str, folders.values())])
+    study.main()
+    table_1, table = capsys.readouterr().out.split("\n\n")
+    whole = json.loads((tmp_path / "results" / "mnist-whole.json").read_text())
+    assert f"released recipe | {whole['evaluation']['authors']['log_likelihood']:.1f} ± " in table_1
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert [row[:3] for row in rows] == [
+        ["nothing", "0", "2"],
+        ["calm", "1", "2"],
+        ["learning rate 2.0", "0", "0"],
+        ["variant printed", "2", "1"],
+    ]
+    first, second = (whole["validation_log_likelihoods"][epoch] for epoch in "12")
+    assert rows[0][3:5] == [f"{first:.0f}", f"{second:.0f}"]
+    assert rows[1][3] == ""
+    assert rows[2][-1] == "diverged in epoch 1"
+    assert all(row[-1] and "epochs, D" not in row[-1] and "D(" not in row[-1] for row in rows)
+    assert "/" not in (tmp_path / "results" / "mnist-whole.json").read_text().replace("examples/mnist.py", "")
+    with Image.open(tmp_path / "results" / "curves.png") as picture:
+        assert picture.size[0] > 1000
 
 
 def test_a_generator_is_rebuilt_from_its_description_and_from_nothing_else(checkpoint):
