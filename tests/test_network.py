@@ -1,5 +1,8 @@
 """Network: θ as one flat vector with views, the chain rule, and what it refuses, on every backend."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from helpers import arrays, bits, discriminator, generator
@@ -320,3 +323,9 @@ def test_theta_takes_only_its_own_shape():
     for wrong in (np.zeros(1, np.float32), np.zeros((1, 9), np.float32), [0.0] * 9):
         with pytest.raises(ArgumentError, match=r"shape \(9,\)"):
             net.theta = wrong
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_copy_and_pickle_are_refused_with_the_remedy(duplicate):
+    with pytest.raises(ArgumentError, match=r"build another and assign its θ, net.theta = old.theta"):
+        duplicate(Network([Linear(3, 2)]))

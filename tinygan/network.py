@@ -119,6 +119,10 @@ class Network:
     def __repr__(self) -> str:
         return f"Network({self.layers!r})"
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # copy and pickle would tear the layers' views from θ.
+        raise ArgumentError("a network is neither copied nor pickled: build another and assign its θ, net.theta = old.theta")
+
 
 def rows(cache: Any, start: int, stop: int) -> Any:
     """The cache of rows start … stop − 1 of a minibatch, cut out of the cache of the whole: views, nothing is copied."""
