@@ -2,6 +2,7 @@
 
     python benchmarks/balance.py old-fresh-fresh new-same-same --seeds 0 1 2     train these (minutes an epoch)
     python benchmarks/balance.py                                                 the table of all that were trained
+    python benchmarks/balance.py --look CHECKPOINT …                             what one update of D changes for G
 
 The two variants differ in three things, and here each can be set by itself. G's gradient is taken
 
@@ -12,6 +13,10 @@ The two variants differ in three things, and here each can be set by itself. G's
 so old-same-same is `simultaneous`, and new-fresh-fresh is `alternating`. A run goes into benchmarks/results/balance.json:
 D(x) and D(G(z)) on held-out data after every epoch, the share of pixels at which G's sigmoid is saturated (beyond 10⁻⁴ of
 black or white), and how many of 1,000 samples are distinct.
+
+--look takes states of training that examples/mnist.py saved, and in each does one update of D, twenty times over, from the
+state as it was. It prints by how much that update moves the mean logit of the samples it was made on, under its own masks,
+and that of fresh ones; and the cosine between two gradients of G that differ in one thing alone.
 """
 
 import argparse
@@ -29,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import common
 import mnist
 
-from tinygan import GAN, Dropout, Network, bias_from_marginals, load_mnist
+from tinygan import GAN, Dropout, Network, bias_from_marginals, load_mnist, random_generator
 from tinygan.backend import Array
 from tinygan.losses import generator_loss
 from tinygan.network import rows
@@ -81,16 +86,22 @@ def forward(D: Network, x: Array, like: list[Any] | None, rng: Any) -> tuple[Arr
     return x, cache
 
 
-def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, Any]:
+def prepare(seed: int, data: str | None, choice: str = CHOICES[0]) -> Trainer:
+    """The released recipe as examples/mnist.py has it, with a BetweenGAN."""
     dataset = load_mnist(data)
     widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH}
     recipe = argparse.Namespace(**mnist.DEFAULTS | widths | {"seed": seed, "calm": False, "generator_cost": None})
     gan = BetweenGAN(mnist.build(recipe, np, bias_from_marginals(dataset.train.images)), choice)
-    trainer = Trainer(gan, dataset.train.images, dataset.validation.images, seed=seed)
+    images, validation = dataset.train.images, dataset.validation.images
+    return Trainer(gan, images, validation, batch_size=recipe.batch_size, seed=seed)
+
+
+def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, Any]:
+    trainer = prepare(seed, data, choice)
     start, curve = time.perf_counter(), []
     for _ in range(epochs):
         row = trainer.train_epoch()
-        samples = gan.G(trainer.fixed_z)
+        samples = trainer.gan.G(trainer.fixed_z)
         saturated = float(((samples < SATURATED) | (samples > 1 - SATURATED)).mean())
         curve.append({key: round(row[key], 6) for key in ("D_x", "D_G_z", "value")} | {"saturated": round(saturated, 4)})
         print(f"{choice} seed {seed} epoch {row['epoch']}: {curve[-1]}", flush=True)
@@ -107,6 +118,50 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
         "distinct_of_1000": reading["distinct_samples"],
         "curve": curve,
     }
+
+
+def look(path: Path, data: str | None, repeats: int = 20) -> str:
+    """The row of one checkpoint in the table of --look."""
+    trainer = prepare(0, data)
+    gan, checkpoint = trainer.gan, trainer.restore(path)
+    gan.D_optimizer.momentum = gan.G_optimizer.momentum = checkpoint.metrics[-1]["momentum"]
+    batches, m = trainer._batches(trainer.epoch + 1), trainer.batch_size
+    noise_rng, dropout_rng = (random_generator(np, 0, f"look, {purpose}") for purpose in ("noise", "dropout"))
+    start = gan.D.theta.copy(), gan.D_optimizer.velocity.copy()
+
+    def logit_and_gradient(z: Array, masks: list[Any]) -> tuple[float, Array]:
+        samples, G_cache = gan.G.forward(z)
+        a, D_cache = forward(gan.D, samples, masks, dropout_rng)
+        gradient = np.empty_like(gan.G.theta)
+        gan.G.backward(gan.D.backward(generator_loss(a, "non_saturating")[1], D_cache), G_cache, gradient, need_dx=False)
+        return float(a.mean()), gradient
+
+    found = []
+    for _ in range(repeats):
+        gan.D.theta, gan.D_optimizer.velocity[:] = start
+        own, fresh = ((trainer.sample_noise(noise_rng, m)) for _ in range(2))
+        _, _, D_cache = gan._discriminator_gradient(next(batches), gan.G(own), dropout_rng)
+        own_masks = rows(D_cache, m, 2 * m)
+        fresh_masks = gan.D.forward(gan.G(fresh), train=True, rng=dropout_rng)[1]
+        before, before_fresh = logit_and_gradient(own, own_masks), logit_and_gradient(fresh, fresh_masks)
+        before_masks, before_z = logit_and_gradient(own, fresh_masks), logit_and_gradient(fresh, own_masks)
+        gan.D_optimizer.step(gan.D_grad)
+        after, after_fresh = logit_and_gradient(own, own_masks), logit_and_gradient(fresh, fresh_masks)
+        pairs = ((before, after), (before, before_z), (before, before_masks), (before, before_fresh))
+        found.append([after[0] - before[0], after_fresh[0] - before_fresh[0], *(cosine(a[1], b[1]) for a, b in pairs)])
+    cells = [checkpoint.configuration["variant"], checkpoint.configuration["seed"], checkpoint.epoch]
+    means = np.mean(found, axis=0)
+    return "| " + " | ".join([*map(str, cells), *(f"{x:+.2f}" for x in means[:2]), *(f"{x:.2f}" for x in means[2:])]) + " |"
+
+
+def cosine(a: Array, b: Array) -> float:
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+LOOK = (
+    "| variant | seed | epoch | D's update moves a, own z and masks | fresh z and masks "
+    "| cos ∇: θ_d old, new | z same, fresh | masks same, fresh | both |\n|---|---|---|---|---|---|---|---|---|"
+)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -128,7 +183,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S")
     parser.add_argument("--epochs", type=int, default=6, metavar="N", help="of each run (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
+    parser.add_argument("--look", nargs="+", type=Path, default=[], metavar="CHECKPOINT", help="what D's update changes")
     args = parser.parse_args()
+    if args.look:
+        print(LOOK)
+        for path in args.look:
+            print(look(path, args.data), flush=True)
+        return
     records = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     for seed in args.seeds:
         for choice in args.choices:

@@ -23,6 +23,7 @@ from tinygan import (
     DataError,
     DivergenceError,
     MomentumSGD,
+    Uniform,
     learning_rate_schedule,
     load_checkpoint,
     momentum_schedule,
@@ -39,6 +40,7 @@ import sample  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import balance  # noqa: E402
 import study  # noqa: E402
 
 SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
@@ -545,6 +547,25 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
     assert "/" not in (tmp_path / "results" / "mnist-whole.json").read_text().replace("examples/mnist.py", "")
     with Image.open(tmp_path / "results" / "curves.png") as picture:
         assert picture.size[0] > 1000
+
+
+def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, data, monkeypatch):
+    monkeypatch.setattr(mnist, "GENERATOR_WIDTH", 16)
+    monkeypatch.setattr(mnist, "DISCRIMINATOR_WIDTH", 8)
+    monkeypatch.setattr(mnist, "Uniform", lambda _: Uniform(0.3))  # nets this small do not leave smaller weights
+    monkeypatch.setitem(mnist.DEFAULTS, "batch_size", 10)
+    for choice, variant in ("old-same-same", "simultaneous"), ("new-fresh-fresh", "alternating"):
+        folder = run(variant, "--epochs", 2, "--variant", variant, "--seed", 3)
+        trained, trainer = load_checkpoint(folder / "checkpoint.npz"), balance.prepare(3, data, choice)
+        for _ in range(2):
+            trainer.train_epoch()
+        np.testing.assert_allclose(trainer.gan.G.theta, trained.theta_g, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(trainer.gan.D.theta, trained.theta_d, rtol=1e-4, atol=1e-6)
+    cells = [cell.strip() for cell in balance.look(folder / "checkpoint.npz", data, repeats=6).strip("|").split("|")]
+    assert cells[:3] == ["alternating", "3", "2"]
+    own, _, theta_d, z, masks, both = map(float, cells[3:])
+    assert own < 0, "D's update lowers the logits of the samples it was made on"
+    assert -1 <= min(z, masks, both) < theta_d <= 1
 
 
 def test_a_generator_is_rebuilt_from_its_description_and_from_nothing_else(checkpoint):
