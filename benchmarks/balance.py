@@ -42,7 +42,6 @@ from tinygan.training import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "balance.json"
 CHOICES = [f"{theta_d}-{z}-{masks}" for theta_d in ("old", "new") for z in ("same", "fresh") for masks in ("same", "fresh")]
-NAMES = {"old-same-same": "`simultaneous`", "new-fresh-fresh": "`alternating`"}
 SATURATED = 1e-4
 
 
@@ -91,9 +90,8 @@ def prepare(seed: int, data: str | None, choice: str = CHOICES[0]) -> Trainer:
     dataset = load_mnist(data)
     widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH}
     recipe = argparse.Namespace(**mnist.DEFAULTS | widths | {"seed": seed, "calm": False, "generator_cost": None})
-    gan = BetweenGAN(mnist.build(recipe, np, bias_from_marginals(dataset.train.images)), choice)
-    images, validation = dataset.train.images, dataset.validation.images
-    return Trainer(gan, images, validation, batch_size=recipe.batch_size, seed=seed)
+    gan = mnist.build(recipe, np, bias_from_marginals(dataset.train.images))
+    return mnist.train_with(recipe, BetweenGAN(gan, choice), dataset)
 
 
 def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, Any]:

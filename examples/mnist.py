@@ -142,9 +142,32 @@ def build(args: argparse.Namespace, xp: Any, bias: Any) -> GAN:
     )
 
 
+def train_with(args: argparse.Namespace, gan: GAN, dataset: Dataset) -> Trainer:
+    """The recipe's training of these nets on this data."""
+    return Trainer(
+        gan,
+        dataset.train.images,
+        dataset.validation.images,
+        prior=args.prior,
+        noise=NOISE,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        momentum=lambda epoch: momentum_schedule((epoch - 1) * args.schedule_compression + 1),
+    )
+
+
 def evaluation_samples(G: Network, prior: str, n: int) -> Array:
     """Raw samples of G for the Parzen window, from the evaluation's own noise."""
     return generate(G, n, random_generator(G.xp, EVALUATION_SEED, "evaluation"), prior=prior, noise=NOISE)
+
+
+def validation_log_likelihood(G: Network, prior: str, dataset: Dataset, n: int) -> float:
+    """The mean on the validation images that choose σ, of the best σ of the authors' grid."""
+    validation = pixels(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
+        _, means = select_sigma(evaluation_samples(G, prior, n), validation, AUTHORS_SIGMAS)
+    return float(means.max())
 
 
 def measure(G: Network, prior: str, dataset: Dataset, n: int) -> dict[str, Any]:
@@ -201,37 +224,21 @@ def program() -> None:
             dataset, samples, args.epochs = smaller(dataset), 1000, args.epochs or 2
             args.picture_every = args.evaluate_every = 1
         args.epochs = args.epochs or (SUBSET_EPOCHS if dataset.name == "mnist-subset" else EPOCHS)
-        train, validation, test = (split.images for split in (dataset.train, dataset.validation, dataset.test))
-        gan = build(args, xp, bias_from_marginals(train))
-        trainer = Trainer(
-            gan,
-            train,
-            validation,
-            prior=args.prior,
-            noise=NOISE,
-            batch_size=args.batch_size,
-            seed=args.seed,
-            momentum=lambda epoch: momentum_schedule((epoch - 1) * args.schedule_compression + 1),
-        )
-        sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
+        gan = build(args, xp, bias_from_marginals(dataset.train.images))
+        trainer = train_with(args, gan, dataset)
+        sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
         run.start(trainer, {"name": dataset.name, "source": dataset.source} | sizes)
         print(f"{dataset.name} ({dataset.source})")
         print(f"{args.variant}, seed {args.seed}, {args.epochs} epochs of {trainer.iterations} iterations")
 
-        held_out = pixels(validation[:SIGMA_ROWS], xp, args.dtype)
         picture_z = trainer.sample_noise(random_generator(xp, args.seed, "picture"), PICTURE)
 
         def picture() -> Array:
             return image_grid(gan.G(picture_z), dataset.image_shape)
 
-        def validation_log_likelihood() -> float:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
-                _, means = select_sigma(evaluation_samples(gan.G, args.prior, samples), held_out, AUTHORS_SIGMAS)
-            return float(means.max())
-
-        run.train(picture, validation_log_likelihood)
+        run.train(picture, lambda: validation_log_likelihood(gan.G, args.prior, dataset, samples))
         results = measure(gan.G, args.prior, dataset, samples)
+        held_out = pixels(dataset.validation.images[:SIGMA_ROWS], xp, args.dtype)
         reading = common.reading(trainer.metrics, evaluation_samples(gan.G, args.prior, len(held_out)), held_out)
         print(reading["reading"])
         run.finish(f"{dataset.name}, {args.variant}, seed {args.seed}", {"evaluation": results} | reading)

@@ -40,6 +40,7 @@ import sample  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import anneal  # noqa: E402
 import balance  # noqa: E402
 import study  # noqa: E402
 
@@ -566,6 +567,26 @@ def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, d
     own, _, theta_d, z, masks, both = map(float, cells[3:])
     assert own < 0, "D's update lowers the logits of the samples it was made on"
     assert -1 <= min(z, masks, both) < theta_d <= 1
+
+
+def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, monkeypatch):
+    folder = run("a", "--epochs", 6, "--keep-checkpoints", 2, "--seed", 3)
+    rates, step = [], MomentumSGD.step
+
+    def watched(optimizer, grad):
+        rates.append(optimizer.next_learning_rate)
+        step(optimizer, grad)
+
+    monkeypatch.setattr(MomentumSGD, "step", watched)
+    record = anneal.anneal(folder / "checkpoint-0002.npz", 3, data)
+    start = learning_rate_schedule(2 * 6 + 1, 0.1)
+    np.testing.assert_allclose(rates, np.repeat(start * np.arange(18, 0, -1) / 18, 2))  # two players, 3 epochs of 6
+    assert (record["run"], record["seed"], record["from_epoch"], record["epochs"]) == ("a", 3, 2, 3)
+    annealed, released = record["validation_log_likelihoods"], record["released_schedule"]
+    assert list(annealed) == ["2", "4", "5"]
+    assert list(released) == ["2", "4"]  # not 6, which lies beyond
+    assert annealed["2"] == pytest.approx(released["2"], abs=0.01)
+    assert f"| simultaneous, seed 3 | 2 | 3 epochs | {annealed['2']:.1f} | {annealed['5']:.1f} |  |" in anneal.table([record])
 
 
 def test_a_generator_is_rebuilt_from_its_description_and_from_nothing_else(checkpoint):

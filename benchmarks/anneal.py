@@ -1,0 +1,104 @@
+"""How much of a generator's score is the noise of its last updates? A run's checkpoint, trained on while η goes to 0.
+
+    python benchmarks/anneal.py RUN/checkpoint-0100.npz --epochs 10     train (minutes), and the table
+    python benchmarks/anneal.py                                         the table of all that were trained
+
+From the checkpoint on, η falls along a straight line from what the schedule had reached to 0, for both players; all else is
+as examples/mnist.py has it. A departure from the released recipe, which never gets there: its η is still at 0.037 after 500
+epochs. A row of the table has the validation log-likelihood of the checkpoint, of the annealed nets, and of the same run as
+many epochs later without annealing, if that was measured. The results are in benchmarks/results/anneal.json.
+"""
+
+import argparse
+import csv
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+import common
+import mnist
+
+from tinygan import bias_from_marginals, load_checkpoint, load_mnist
+
+RESULTS = Path(__file__).parent / "results" / "anneal.json"
+COLUMN = "validation_log_likelihood"
+EVERY = 2  # epochs between two measurements
+
+
+def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
+    settings = load_checkpoint(path).configuration
+    dataset = load_mnist(data)
+    recipe = argparse.Namespace(**settings)
+    gan = mnist.build(recipe, np, bias_from_marginals(dataset.train.images))
+    trainer = mnist.train_with(recipe, gan, dataset)
+    trainer.restore(path)
+    first = trainer.epoch
+
+    def log_likelihood() -> float:
+        return round(mnist.validation_log_likelihood(gan.G, recipe.prior, dataset, mnist.SAMPLES), 2)
+
+    for optimizer, steps in (gan.G_optimizer, gan.generator_steps), (gan.D_optimizer, gan.k):
+        length = epochs * trainer.iterations * steps
+        optimizer.learning_rate = straight_line(optimizer.next_learning_rate, optimizer.updates, length)
+    with open(path.parent / "metrics.csv", encoding="utf-8", newline="") as file:
+        measured = {row["epoch"]: float(row[COLUMN]) for row in csv.DictReader(file) if row[COLUMN]}
+    start, curve = time.perf_counter(), {str(first): log_likelihood()}
+    for _ in range(epochs):
+        trainer.train_epoch()
+        if (trainer.epoch - first) % EVERY == 0 or trainer.epoch == first + epochs:
+            curve[str(trainer.epoch)] = log_likelihood()
+            print(f"{path.parent.name}, epoch {trainer.epoch}: {curve[str(trainer.epoch)]} nats on validation", flush=True)
+    environment = common.environment(trainer)
+    return {
+        "run": path.parent.name,
+        "variant": recipe.variant,
+        "seed": recipe.seed,
+        "from_epoch": first,
+        "epochs": epochs,
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+        "commit": environment["commit"],
+        "cores": environment["cores"],
+        "threads": environment["threads"],
+        "validation_log_likelihoods": curve,
+        "released_schedule": {epoch: round(value, 2) for epoch, value in measured.items() if int(epoch) <= first + epochs},
+    }
+
+
+def straight_line(eta: float, updates: int, length: int) -> Any:
+    """η(t) = η (1 − (t − t₀ − 1)/T) for the T updates after the t₀ that were made: from η to η/T."""
+    return lambda t: eta * (1 - (t - updates - 1) / length)
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    columns = ["run", "from epoch", "η to 0 in", "before", "annealed", "released schedule, as many epochs", "minutes"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for r in records:
+        first, last = str(r["from_epoch"]), str(r["from_epoch"] + r["epochs"])
+        before, after = (f"{r['validation_log_likelihoods'][epoch]:.1f}" for epoch in (first, last))
+        same = f"{r['released_schedule'][last]:.1f}" if last in r["released_schedule"] else ""
+        cells = [f"{r['variant']}, seed {r['seed']}", first, f"{r['epochs']} epochs", before, after, same, r["minutes"]]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="kept by --keep-checkpoints")
+    parser.add_argument("--epochs", type=common.positive, default=10, metavar="N", help="until η is 0 (default: %(default)s)")
+    parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
+    args = parser.parse_args()
+    records = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    for path in args.checkpoints:
+        records.append(anneal(path, args.epochs, args.data))
+        RESULTS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()
