@@ -407,6 +407,7 @@ def work(args):
     for line in sys.stdin:
         spent = [timed(lambda: iteration(x, None, None)) * 1e3 for _ in range(int(line))]
         print(json.dumps(spent), flush=True)
+    print(peak_memory())
 
 
 class Contestant:
@@ -437,6 +438,7 @@ class Contestant:
 
     def stop(self):
         self.process.stdin.close()
+        self.peak_memory = float(self.process.stdout.readline() or "nan")
         self.process.wait()
 
 
@@ -481,6 +483,7 @@ def check(args):
 
 
 def contest(args, entries, **settings):
+    """The milliseconds of each entry, a median a turn, and the peak memory of each in MB."""
     contestants = [Contestant(args, worker, variant, **settings) for worker, variant in entries]
     for contestant in contestants:
         contestant.wait_until_ready()
@@ -489,14 +492,14 @@ def contest(args, entries, **settings):
             contestant.run(args.iterations)
     for contestant in contestants:
         contestant.stop()
-    return {c.label: c.milliseconds for c in contestants}
+    return {c.label: c.milliseconds for c in contestants}, {c.label: c.peak_memory for c in contestants}
 
 
 def table(args):
     check(args)
     entries = [("floor", "alternating"), ("tinygan", "alternating"), ("floor", "simultaneous"), ("tinygan", "simultaneous")]
     entries += [(name, "alternating") for name in peers(args)]
-    times = contest(args, entries)
+    times, _ = contest(args, entries)
     floor = statistics.median(times["floor, alternating"])
     reference = statistics.median(times.get("torch", [float("nan")]))
     print()
@@ -525,18 +528,27 @@ def versions():
 
 
 def sweep(args):
-    print("| m | floor ms | tinygan ms | ratio |\n|---|---|---|---|")
+    rest = "floor ms | tinygan ms | ratio | θ, v and ∇, MB | tinygan's peak, MB |\n|---|---|---|---|---|---|"
+    print(f"{args.variant}, {args.threads} cores; {versions()}\n\n| m | {rest}")
     for m in (16, 32, 64, 100, 256, 512, 1024):
         sweep_row(args, m, batch_size=m)
-    print("\n| units in G's hidden layers | floor ms | tinygan ms | ratio |\n|---|---|---|---|")
+    print(f"\n| units in G's hidden layers | {rest}")
     for width in (300, 600, 1200, 2400, 4800, 8000):
         sweep_row(args, width, width=width)
 
 
 def sweep_row(args, name, **settings):
-    times = contest(args, [("floor", args.variant), ("tinygan", args.variant)], **settings)
+    times, memory = contest(args, [("floor", args.variant), ("tinygan", args.variant)], **settings)
     floor, ours = (statistics.median(ms) for ms in times.values())
-    print(f"| {name} | {floor:.1f} | {ours:.1f} | {ours / floor:.2f} |", flush=True)
+    G, D = shapes(settings.get("width", args.width), args.d_width, args.pieces)
+    vectors = 3 * 4 * sum((n_in + 1) * n_out for n_in, n_out in G + D) / 1e6
+    peak = memory[f"tinygan, {args.variant}"]
+    print(f"| {name} | {floor:.1f} | {ours:.1f} | {ours / floor:.2f} | {vectors:.0f} | {peak:.0f} |", flush=True)
+
+
+def peak_memory():
+    """The largest resident size of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def parts(args):
@@ -573,7 +585,7 @@ def parts(args):
     print(f"{args.variant}: {total:.2f} ms an iteration")
     for label, ms in rows.items():
         print(f"{ms:8.3f} ms  {label}")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    print(f"peak memory {peak_memory():.0f} MB")
 
 
 def main():
