@@ -6,8 +6,8 @@
 From the checkpoint on, η falls along a straight line from what the schedule had reached to 0, for both players; all else is
 as examples/mnist.py has it. A departure from the released recipe, which never gets there: its η is still at 0.037 after 500
 epochs. A row of the table has the validation log-likelihood of the checkpoint and of the annealed nets, and, where study.py
-has taken in the run, that of the released schedule when it was first measured after as many epochs. The results are in
-benchmarks/results/anneal.json.
+has taken in the run, that of the released schedule when it was first measured after as many epochs. The test set is measured
+once, at the end. The results are in benchmarks/results/anneal.json.
 """
 
 import argparse
@@ -31,8 +31,9 @@ EVERY = 2  # epochs between two measurements
 
 
 def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
-    settings = load_checkpoint(path).configuration
-    dataset = load_mnist(data)
+    path = path.resolve()
+    settings, dataset = load_checkpoint(path).configuration, load_mnist(data)
+    common.require_same_data(settings, dataset)
     recipe = argparse.Namespace(**settings)
     gan = mnist.build(recipe, np, bias_from_marginals(dataset.train.images))
     trainer = mnist.train_with(recipe, gan, dataset)
@@ -63,6 +64,10 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
         "cores": environment["cores"],
         "threads": environment["threads"],
         "validation_log_likelihoods": curve,
+        "test": {
+            grid: {name: result[name] for name in ("sigma", "log_likelihood", "standard_error")}
+            for grid, result in mnist.measure(gan.G, recipe.prior, dataset, mnist.SAMPLES).items()
+        },
     }
 
 
@@ -72,15 +77,22 @@ def straight_line(eta: float, updates: int, length: int) -> Any:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    columns = ["run", "from epoch", "η to 0 in", "before", "annealed", "released schedule", "minutes"]
+    columns = ["run", "from epoch", "η to 0 in", "before", "annealed", "released schedule", "test (fine σ)", "minutes"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for r in records:
         first, last = str(r["from_epoch"]), str(r["from_epoch"] + r["epochs"])
         before, after = (f"{r['validation_log_likelihoods'][epoch]:.1f}" for epoch in (first, last))
         cells = [f"{r['variant']}, seed {r['seed']}", first, f"{r['epochs']} epochs", before, after]
-        cells += [released(r["run"], int(last)), r["minutes"]]
+        cells += [released(r["run"], int(last)), test(r), r["minutes"]]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def test(record: dict[str, Any]) -> str:
+    if "test" not in record:  # of the first two runs only validation was measured
+        return ""
+    authors, fine = record["test"]["authors"], record["test"]["fine"]
+    return f"{authors['log_likelihood']:.1f} ± {authors['standard_error']:.1f} ({fine['log_likelihood']:.1f})"
 
 
 def released(run: str, epoch: int) -> str:
@@ -96,12 +108,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=common.positive, default=10, metavar="N", help="until η is 0 (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     args = parser.parse_args()
-    records = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
     for path in args.checkpoints:
-        records.append(anneal(path, args.epochs, args.data))
-        RESULTS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    print(table(records))
+        common.keep_record(RESULTS, anneal(path, args.epochs, args.data), ("run", "from_epoch", "epochs"))
+    print(table(common.read_records(RESULTS)))
 
 
 if __name__ == "__main__":
-    main()
+    common.main(main)

@@ -16,11 +16,10 @@ black or white), and how many of 1,000 samples are distinct.
 
 --look takes states of training that examples/mnist.py saved, and in each does one update of D, twenty times over, from the
 state as it was. It prints by how much that update moves the mean logit of the samples it was made on, under its own masks,
-and that of fresh ones; and the cosine between two gradients of G that differ in one thing alone.
+and that of fresh ones; and the cosines between two gradients of G that differ in θ_d, in z, in the masks, or in z and masks.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import common
 import mnist
 
-from tinygan import GAN, Dropout, Network, bias_from_marginals, load_mnist, random_generator
+from tinygan import GAN, DataError, Dropout, Network, bias_from_marginals, load_checkpoint, load_mnist, random_generator
 from tinygan.backend import Array
 from tinygan.losses import generator_loss
 from tinygan.network import rows
@@ -103,7 +102,6 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
         saturated = float(((samples < SATURATED) | (samples > 1 - SATURATED)).mean())
         curve.append({key: round(row[key], 6) for key in ("D_x", "D_G_z", "value")} | {"saturated": round(saturated, 4)})
         print(f"{choice} seed {seed} epoch {row['epoch']}: {curve[-1]}", flush=True)
-    reading = common.reading(trainer.metrics[-1:], samples, trainer.held_out)
     environment = common.environment(trainer)
     return {
         "choice": choice,
@@ -113,15 +111,18 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
         "commit": environment["commit"],
         "cores": environment["cores"],
         "threads": environment["threads"],
-        "distinct_of_1000": reading["distinct_samples"],
+        "distinct_of_1000": common.diversity(samples, trainer.held_out)["distinct_samples"],
         "curve": curve,
     }
 
 
 def look(path: Path, data: str | None, repeats: int = 20) -> str:
     """The row of one checkpoint in the table of --look."""
-    trainer = prepare(0, data)
-    gan, checkpoint = trainer.gan, trainer.restore(path)
+    settings, dataset = load_checkpoint(path).configuration, load_mnist(data)
+    common.require_same_data(settings, dataset)
+    gan = mnist.build(argparse.Namespace(**settings), np, bias_from_marginals(dataset.train.images))
+    trainer = mnist.train_with(argparse.Namespace(**settings), gan, dataset)
+    checkpoint = trainer.restore(path)
     gan.D_optimizer.momentum = gan.G_optimizer.momentum = checkpoint.metrics[-1]["momentum"]
     batches, m = trainer._batches(trainer.epoch + 1), trainer.batch_size
     noise_rng, dropout_rng = (random_generator(np, 0, f"look, {purpose}") for purpose in ("noise", "dropout"))
@@ -131,7 +132,7 @@ def look(path: Path, data: str | None, repeats: int = 20) -> str:
         samples, G_cache = gan.G.forward(z)
         a, D_cache = forward(gan.D, samples, masks, dropout_rng)
         gradient = np.empty_like(gan.G.theta)
-        gan.G.backward(gan.D.backward(generator_loss(a, "non_saturating")[1], D_cache), G_cache, gradient, need_dx=False)
+        gan.G.backward(gan.D.backward(generator_loss(a, gan.generator_cost)[1], D_cache), G_cache, gradient, need_dx=False)
         return float(a.mean()), gradient
 
     found = []
@@ -177,25 +178,29 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("choices", nargs="*", choices=[[], *CHOICES], metavar="CHOICE", help="old-same-same … new-fresh-fresh")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="S")
-    parser.add_argument("--epochs", type=int, default=6, metavar="N", help="of each run (default: %(default)s)")
+    parser.add_argument("choices", nargs="*", metavar="CHOICE", help=f"any of {', '.join(CHOICES)}")
+    parser.add_argument("--seeds", nargs="+", type=common.natural, default=[0, 1, 2], metavar="S")
+    parser.add_argument("--epochs", type=common.positive, default=6, metavar="N", help="of each run (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     parser.add_argument("--look", nargs="+", type=Path, default=[], metavar="CHECKPOINT", help="what D's update changes")
     args = parser.parse_args()
+    for choice in args.choices:
+        if choice not in CHOICES:
+            parser.error(f"unknown choice {choice!r}: choose from {', '.join(CHOICES)}")
+    if args.look and args.choices:
+        parser.error("--look trains nothing: give either choices or --look")
     if args.look:
         print(LOOK)
         for path in args.look:
             print(look(path, args.data), flush=True)
         return
-    records = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    if args.choices and (name := load_mnist(args.data).name) != "mnist":
+        raise DataError(f"{name}: this is about MNIST; name the folder of its four files with --data")
     for seed in args.seeds:
         for choice in args.choices:
-            record = train(choice, seed, args.epochs, args.data)
-            records = [r for r in records if (r["choice"], r["seed"], r["epochs"]) != (choice, seed, args.epochs)] + [record]
-            RESULTS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    print(table(records))
+            common.keep_record(RESULTS, train(choice, seed, args.epochs, args.data), ("choice", "seed"))
+    print(table(common.read_records(RESULTS)))
 
 
 if __name__ == "__main__":
-    main()
+    common.main(main)

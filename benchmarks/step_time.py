@@ -414,7 +414,7 @@ class Contestant:
     """The parent's end of one contestant's process."""
 
     def __init__(self, args, worker, variant, **settings):
-        options = {"threads": args.threads, "batch_size": args.batch_size, "width": args.width, **settings}
+        options = {name: getattr(args, name) for name in ("threads", "batch_size", "width", "d_width", "pieces")} | settings
         self.label = worker if worker not in ("floor", "tinygan") else f"{worker}, {variant}"
         command = [sys.executable, __file__, "--worker", worker, "--variant", variant]
         for name, value in options.items():
@@ -548,7 +548,7 @@ def sweep_row(args, name, **settings):
 
 def peak_memory():
     """The largest resident size of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def parts(args):

@@ -8,8 +8,8 @@ log-likelihoods; once it has ended also its σ and test log-likelihood. Every ru
 included. NAME is that of the run's folder.
 
 The plot: on the left the validation log-likelihoods of all runs, on the right V in their first epochs, where 0 is a D that
-has won. The table has the test log-likelihood of the runs that were measured on the test set, once, and for the others the
-last one on validation.
+has won. The tables: Table 1 with the released recipe's best run by validation, and every run, with its validation
+log-likelihoods on the way and, if it was measured, that of the test set at its last measured epoch.
 """
 
 import argparse
@@ -49,6 +49,7 @@ PAPER = [  # Table 1 of the paper
 
 def take_in(folder: Path) -> None:
     """One run's folder as one JSON file among the results."""
+    folder = folder.resolve()
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -57,22 +58,24 @@ def take_in(folder: Path) -> None:
         raise SystemExit(f"{folder}: trained on {settings['data']}: this study is about MNIST")
     environment = facts["environment"]
     results = facts.get("results", {})
-    evaluation, evaluated_at = results.get("evaluation", {}), results.get("epochs")
-    for path in sorted(folder.glob("checkpoint-*.evaluation.json")):  # of a kept checkpoint: examples/mnist.py --evaluate
+    evaluations = {results["epochs"]: results["evaluation"]} if results else {}
+    for path in folder.glob("checkpoint-*.evaluation.json"):  # of a kept checkpoint: examples/mnist.py --evaluate
         kept = json.loads(path.read_text(encoding="utf-8"))
-        evaluation, evaluated_at = kept["evaluation"], kept["epoch"]
+        evaluations[kept["epoch"]] = kept["evaluation"]
+    evaluated_at = max(evaluations, default=None)
     released = RELEASED | {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
     options = {name: value for name, value in settings.items() if name in released and value != released[name]}
     flags = "".join(f" --{name.replace('_', '-')}" + f" {value}" * (value is not True) for name, value in options.items())
+    epochs = len(rows) + ("diverged" in facts)  # the one that it diverged in has no row
     record = {
-        "command": f"python examples/mnist.py --data MNIST --seed {settings['seed']} --epochs {len(rows)}{flags}",
+        "command": f"python examples/mnist.py --data MNIST --seed {settings['seed']} --epochs {epochs}{flags}",
         "commits": [*facts.get("earlier_commits", []), environment["commit"]],
         "seed": settings["seed"],
         "variant": settings["variant"],
         "departs_in": options,
         "finished": bool(results),
         "epochs": len(rows),
-        "minutes": round(sum(float(row["seconds"]) for row in rows) / 60, 1),
+        "minutes": round(sum(float(row["seconds"] or 0) for row in rows) / 60, 1),
         "cores": environment["cores"],
         "threads": environment["threads"],
         "versions": {name: environment[name] for name in ("tinygan", "python", "numpy")},
@@ -87,7 +90,7 @@ def take_in(folder: Path) -> None:
         },
         "evaluation": {
             grid: {name: result[name] for name in ("sigma", "log_likelihood", "standard_error", "samples")}
-            for grid, result in evaluation.items()
+            for grid, result in evaluations.get(evaluated_at, {}).items()
         },
         "evaluated_at_epoch": evaluated_at,
     }
@@ -135,18 +138,22 @@ def score(record: dict[str, Any]) -> str:
     return f"{numbers} ({fine['log_likelihood']:.1f}), epoch {record['evaluated_at_epoch']}"
 
 
-def best(records: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """Of the runs of the released recipe that were measured on the test set, the best by validation."""
+def candidates(records: dict[str, dict[str, Any]]) -> list[tuple[float, dict[str, Any]]]:
+    """The runs of the released recipe that were measured on the test set, each with its validation log-likelihood then."""
     measured = [record for record in records.values() if record["evaluation"] and not record["departs_in"]]
-    return max(measured, key=lambda record: max(record["validation_log_likelihoods"].values()), default=None)
+    validation = [record["validation_log_likelihoods"].get(str(record["evaluated_at_epoch"])) for record in measured]
+    return [(value, record) for value, record in zip(validation, measured, strict=True) if value is not None]
 
 
 def table_1(records: dict[str, dict[str, Any]]) -> str:
     """The paper's Table 1 with a row of ours."""
     lines = ["| Table 1 | MNIST, nats | TFD, nats |", "|---|---|---|"]
     lines += [f"| {name}, the paper | {mnist} | {tfd} |" for name, mnist, tfd in PAPER]
-    record = best(records)
-    ours = f"{score(record)}, seed {record['seed']}" if record else "no run was measured yet"
+    measured = candidates(records)
+    ours = "no run was measured yet"
+    if measured:
+        _, best = max(measured, key=lambda pair: pair[0])
+        ours = f"{score(best)}, seed {best['seed']}, the best of {len(measured)} by validation"
     return "\n".join([*lines, f"| Adversarial nets, tinygan, the released recipe | {ours} | not run |"])
 
 

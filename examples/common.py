@@ -20,8 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 import tinygan
-from tinygan import ArgumentError, CheckpointError, DivergenceError, Layer, Network, TinyganError, to_host
+from tinygan import ArgumentError, CheckpointError, DataError, DivergenceError, Layer, Network, TinyganError, to_host
 from tinygan.checkpoint import Checkpoint
+from tinygan.datasets import Dataset
 from tinygan.images import save_gif, save_png
 from tinygan.training import Trainer
 
@@ -194,7 +195,8 @@ class Run:
             print(f"resumed after epoch {trainer.epoch}", file=sys.stderr)
             self._read_timing()
         else:
-            stale += ["checkpoint*.npz", "metrics.csv", "run.json", "curves.png", "samples.gif", "samples/epoch-*.png"]
+            stale += ["checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv", "run.json", "curves.png"]
+            stale += ["samples.gif", "samples/epoch-*.png"]
         for pattern in stale:
             for path in self.folder.glob(pattern):
                 path.unlink()
@@ -295,8 +297,22 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records in a benchmark's file of results; none where there is no file yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def keep_record(path: Path, record: dict[str, Any], key: tuple[str, ...]) -> None:
+    """Put a record into a benchmark's file of results, in the place of an earlier one of the same key.
+
+    The file is read again each time: another process may have written into it while this one trained.
+    """
+    others = [other for other in read_records(path) if any(other[name] != record[name] for name in key)]
+    write_json(path, [*others, record])
 
 
 def environment(trainer: Trainer) -> dict[str, Any]:
@@ -348,6 +364,15 @@ def generator_of(checkpoint: Checkpoint, xp: Any = np) -> Network:
     return G
 
 
+def require_same_data(settings: dict[str, Any], dataset: Dataset) -> None:
+    """Raise DataError unless the run with these settings was trained on this data set."""
+    if (dataset.name, len(dataset.train)) != (settings["data"], settings["train"]):
+        raise DataError(
+            f"the run was trained on {settings['train']} images of {settings['data']}, these are "
+            f"{len(dataset.train)} of {dataset.name}: name the folder of the same data with --data"
+        )
+
+
 def distinct(images: np.ndarray, radius: float) -> int:
     """How many images are left when each one closer than `radius` (L2) to an earlier one that is left is removed."""
     left = np.ones(len(images), bool)
@@ -381,9 +406,8 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
 
     samples, data   the same number of each; data held out
 
-    D has won if it
-    tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if
-    fewer than one sample in ten is distinct. D(x), D(G(z)) and V are means over the last five epochs.
+    D has won if it tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if fewer
+    than one sample in ten is distinct. D(x), D(G(z)) and V are means over the last five epochs.
     """
     figures = diversity(samples, data)
     count = figures["distinct_samples"]

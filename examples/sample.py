@@ -14,7 +14,7 @@ from pathlib import Path
 import common
 import numpy as np
 
-from tinygan import CheckpointError, DataError, get_backend, random_generator, sample_noise, to_host
+from tinygan import CheckpointError, get_backend, random_generator, sample_noise, to_host
 from tinygan.checkpoint import load_checkpoint
 from tinygan.datasets import load_mnist, pixels
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
@@ -62,20 +62,17 @@ def program() -> None:
 
     if args.nearest:
         dataset = load_mnist(args.data)
-        if (dataset.name, len(dataset.train)) != (settings["data"], settings["train"]):
-            raise DataError(
-                f"the run was trained on {settings['train']} images of {settings['data']}, these are "
-                f"{len(dataset.train)} of {dataset.name}: name the folder of the same data with --data"
-            )
+        common.require_same_data(settings, dataset)
         rng = random_generator(xp, args.seed, "nearest")
         fair = to_host(generate(G, max(NEAREST, MEMORISATION), rng, prior=prior, noise=noise))
         save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))
         report = memorisation(fair[:MEMORISATION], dataset.test.images[:MEMORISATION], dataset.train.images)
         print(f"{out / 'nearest.png'}: framed, the nearest training example of the sample to its left")
         print(report.reading)
-        figures = common.diversity(fair[:MEMORISATION], pixels(dataset.test.images[:MEMORISATION]))
+        test = pixels(dataset.test.images[:MEMORISATION])
+        figures = common.diversity(fair[: len(test)], test)
         found, expected = figures["distinct_samples"], figures["distinct_data"]
-        print(f"{found} of {MEMORISATION} samples distinct, of as many test images {expected}.")
+        print(f"{found} of {len(test)} samples distinct, of as many test images {expected}.")
 
     if args.interpolate:
         rng = random_generator(xp, args.seed, "interpolation")

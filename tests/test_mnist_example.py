@@ -486,7 +486,7 @@ def test_samples_from_any_checkpoint(call, checkpoint, data, capsys):
             sizes[name] = picture.size
     assert sizes == {"samples": (82, 82), "nearest": (82, 66), "interpolation": (82, 66)}
     assert "Median distance to the nearest training image" in out
-    assert re.search(r"\d+ of 1000 samples distinct, of as many test images \d+", out)
+    assert re.search(r"\d+ of 10 samples distinct, of as many test images 10\.", out)
     call(sample.program, checkpoint, "--n", 120, "--out", folder / "again", "--backend", "numpy")
     assert (folder / "again" / "samples.npy").read_bytes() == (folder / "samples.npy").read_bytes()
     call(sample.program, checkpoint, "--n", 120, "--out", folder / "other", "--seed", 1, "--backend", "numpy")
@@ -532,6 +532,7 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
     study.main()
     table_1, table = capsys.readouterr().out.split("\n\n")
     whole = json.loads((tmp_path / "results" / "mnist-whole.json").read_text())
+    assert "the best of 1 by validation" in table_1
     assert f"released recipe | {whole['evaluation']['authors']['log_likelihood']:.1f} ± " in table_1
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert [row[:3] for row in rows] == [
@@ -545,7 +546,9 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
     assert rows[1][3] == ""
     assert rows[2][-1] == "diverged in epoch 1"
     assert all(row[-1] and "epochs, D" not in row[-1] and "D(" not in row[-1] for row in rows)
-    assert "/" not in (tmp_path / "results" / "mnist-whole.json").read_text().replace("examples/mnist.py", "")
+    records = {name: json.loads((tmp_path / "results" / f"mnist-{name}.json").read_text()) for name in folders}
+    assert not any("/" in json.dumps(record).replace("examples/mnist.py", "") for record in records.values())
+    assert "--epochs 1 --learning-rate 2.0" in records["diverged"]["command"]
     with Image.open(tmp_path / "results" / "curves.png") as picture:
         assert picture.size[0] > 1000
 
@@ -587,10 +590,33 @@ def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, mon
     assert annealed["2"] == pytest.approx(released[0], abs=0.01)
     monkeypatch.setattr(anneal, "RESULTS", folder / "anneal.json")
     row = f"| simultaneous, seed 3 | 2 | 3 epochs | {annealed['2']:.1f} | {annealed['5']:.1f} | "
-    assert row + " | " in anneal.table([record])
+    score = record["test"]["authors"]["log_likelihood"]
+    assert row + f" | {score:.1f} ± " in anneal.table([record])
     curve = {"validation_log_likelihoods": dict(zip(("2", "4", "6"), released, strict=True))}
     (folder / "mnist-a.json").write_text(json.dumps(curve))
-    assert row + f"{released[2]:.1f} @6 | " in anneal.table([record])
+    assert row + f"{released[2]:.1f} @6 | {score:.1f} ± " in anneal.table([record])
+
+
+def test_the_committed_results_of_the_study_can_be_shown(monkeypatch, capsys):
+    monkeypatch.setattr(study, "draw", lambda records: None)
+    monkeypatch.setattr(sys, "argv", ["study.py"])
+    study.main()
+    assert len(capsys.readouterr().out.splitlines()) > 10
+    print(balance.table(common.read_records(balance.RESULTS)), anneal.table(common.read_records(anneal.RESULTS)))
+
+
+def test_the_study_shows_the_last_epoch_that_was_measured_on_the_test_set(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
+    facts = json.loads((folder / "run.json").read_text())
+    facts["configuration"]["data"] = "mnist"
+    (folder / "run.json").write_text(json.dumps(facts))
+    kept = {"epoch": 2, "evaluation": facts["results"]["evaluation"]}
+    (folder / "checkpoint-0002.evaluation.json").write_text(json.dumps(kept))
+    study.take_in(folder)
+    assert json.loads((tmp_path / "results" / "mnist-a.json").read_text())["evaluated_at_epoch"] == 4
+    run("a", "--epochs", 2, "--overwrite")
+    assert not list(folder.glob("*.evaluation.json"))
 
 
 def test_a_generator_is_rebuilt_from_its_description_and_from_nothing_else(checkpoint):

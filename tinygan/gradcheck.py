@@ -297,6 +297,18 @@ class _Watch:
                 yield name
 
 
+class _Grads(dict[str, Array]):
+    def __missing__(self, name: str) -> Array:
+        raise GradientError(_undeclared(name))
+
+
+def _undeclared(name: str) -> str:
+    return (
+        f'backward uses grads["{name}"], a parameter that the layer does not declare: '
+        f'self.declarations = {{"{name}": (shape, init)}} in __init__'
+    )
+
+
 def _identical(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a.shape == b.shape and a.tobytes() == b.tobytes()  # bit for bit: −0 is not 0, NaN is NaN
@@ -337,15 +349,10 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
 
     def backward(dy: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
         arrays = {name: np.full_like(value, np.nan) for name, value in params.items()}
-        grads = dict(arrays)
-        try:
-            dx = layer.backward(dy, cache, grads, need_dx)
-        except KeyError as error:
-            if error.args and isinstance(error.args[0], str) and error.args[0] not in params:
-                declared = ", ".join(params) or "none"
-                message = f"{subject}: backward asks for grads[{error}], a parameter that is not declared ({declared} is)"
-                raise GradientError(f'{message}: set self.declarations = {{{error}: (shape, init)}} in __init__') from error
-            raise
+        grads = _Grads(arrays)
+        dx = layer.backward(dy, cache, grads, need_dx)
+        for name in grads.keys() - params.keys():
+            raise GradientError(f"{subject}: {_undeclared(name)}")
         faults.extend(f"backward writes to {name}" for name in watch.changed())
         for name in arrays:
             if grads[name] is not arrays[name]:

@@ -120,7 +120,7 @@ class Network:
         return f"Network({self.layers!r})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # copy and pickle would tear the layers' views from θ.
+        # A deep copy and a pickle would tear the layers' views from θ; a shallow copy would share θ unseen.
         raise ArgumentError("a network is neither copied nor pickled: build another and assign its θ, net.theta = old.theta")
 
 
