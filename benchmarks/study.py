@@ -7,19 +7,24 @@ A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, 
 log-likelihoods; once it has ended also its σ and test log-likelihood. Every run that was started belongs in here, collapses
 included. NAME is that of the run's folder.
 
-The plot: on the left the validation log-likelihoods of all runs, on the right V in their first epochs, where 0 is a D that
-has won. The tables: Table 1 with the released recipe's best run by validation, and every run, with its validation
-log-likelihoods on the way and, if it was measured, that of the test set at its last measured epoch.
+The plot: on the left the validation log-likelihoods of all runs, those of anneal.py starred, on the right V in the first
+epochs, where 0 is a D that has won. The tables: Table 1 with the released recipe's best run by validation, and every run,
+with its validation log-likelihoods on the way and, if it was measured, that of the test set at its last measured epoch.
 """
 
 import argparse
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+import common
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
@@ -37,7 +42,7 @@ RELEASED = {  # the recipe as the authors released it; what differs from it is a
     "variant": "simultaneous",
 }
 FIRST = 10  # epochs of V in the plot: whether a run begins to learn is decided in them
-LINES = {"simultaneous": "-", "alternating": "--", "printed": ":"}
+LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
 SHOWN = (10, 20, 50, 100, 200, 300)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
@@ -112,13 +117,19 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained", width_ratios=(3, 2))
-    colours = plt.get_cmap("tab20")
-    for i, (name, record) in enumerate(records.items()):
-        style = {"color": colours(i % 20), "linestyle": LINES[record["variant"]], "marker": ".", "markersize": 4}
+    for name, record in sorted(records.items(), key=lambda item: (list(LINES).index(item[1]["variant"]), item[0])):
+        line, colours = LINES[record["variant"]]
+        departs = record["departs_in"].keys() - {"variant"}
+        colour = "grey" if departs else plt.get_cmap(colours)(0.95 - 0.13 * min(record["seed"], 4))
+        style = {"color": colour, "linestyle": line, "marker": ".", "markersize": 4}
         curve = {int(epoch): value for epoch, value in record["validation_log_likelihoods"].items()}
         left.plot(list(curve), list(curve.values()), label=name, **style)
         first = record["traces"][:FIRST]
         right.plot([row["epoch"] for row in first], [row["value"] for row in first], **style)
+    for record in common.read_records(RESULTS / "anneal.json"):
+        curve = {int(epoch): value for epoch, value in record["validation_log_likelihoods"].items()}
+        label = f"{record['run']}, η to 0 from epoch {record['from_epoch']}"
+        left.plot(list(curve), list(curve.values()), color="black", marker="*", markevery=[-1], linewidth=1, label=label)
     left.axhline(225, color="grey", linestyle="--", linewidth=1)
     left.text(0.01, 225, "225, the paper", transform=left.get_yaxis_transform(), va="bottom", color="grey")
     left.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(-20, 250))
