@@ -17,27 +17,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
 
-from tinygan import bias_from_marginals, load_checkpoint, load_mnist
+from tinygan import load_mnist
 
 RESULTS = Path(__file__).parent / "results" / "anneal.json"
 EVERY = 2  # epochs between two measurements
 
 
 def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
-    path = path.resolve()
-    settings, dataset = load_checkpoint(path).configuration, load_mnist(data)
-    common.require_same_data(settings, dataset)
-    recipe = argparse.Namespace(**settings)
-    gan = mnist.build(recipe, np, bias_from_marginals(dataset.train.images))
-    trainer = mnist.train_with(recipe, gan, dataset)
-    trainer.restore(path)
+    path, dataset = path.resolve(), load_mnist(data)
+    trainer, recipe = mnist.resume(path, dataset)
+    gan = trainer.gan
     first = trainer.epoch
 
     def log_likelihood() -> float:

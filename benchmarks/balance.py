@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import common
 import mnist
 
-from tinygan import GAN, DataError, Dropout, Network, bias_from_marginals, load_checkpoint, load_mnist, random_generator
+from tinygan import GAN, DataError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
 from tinygan.backend import Array
 from tinygan.losses import generator_loss
 from tinygan.network import rows
@@ -118,12 +118,9 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
 
 def look(path: Path, data: str | None, repeats: int = 20) -> str:
     """The row of one checkpoint in the table of --look."""
-    settings, dataset = load_checkpoint(path).configuration, load_mnist(data)
-    common.require_same_data(settings, dataset)
-    gan = mnist.build(argparse.Namespace(**settings), np, bias_from_marginals(dataset.train.images))
-    trainer = mnist.train_with(argparse.Namespace(**settings), gan, dataset)
-    checkpoint = trainer.restore(path)
-    gan.D_optimizer.momentum = gan.G_optimizer.momentum = checkpoint.metrics[-1]["momentum"]
+    trainer, settings = mnist.resume(path, load_mnist(data))
+    gan = trainer.gan
+    gan.D_optimizer.momentum = trainer.metrics[-1]["momentum"]
     batches, m = trainer._batches(trainer.epoch + 1), trainer.batch_size
     noise_rng, dropout_rng = (random_generator(np, 0, f"look, {purpose}") for purpose in ("noise", "dropout"))
     start = gan.D.theta.copy(), gan.D_optimizer.velocity.copy()
@@ -148,7 +145,7 @@ def look(path: Path, data: str | None, repeats: int = 20) -> str:
         after, after_fresh = logit_and_gradient(own, own_masks), logit_and_gradient(fresh, fresh_masks)
         pairs = ((before, after), (before, before_z), (before, before_masks), (before, before_fresh))
         found.append([after[0] - before[0], after_fresh[0] - before_fresh[0], *(cosine(a[1], b[1]) for a, b in pairs)])
-    cells = [checkpoint.configuration["variant"], checkpoint.configuration["seed"], checkpoint.epoch]
+    cells = [settings.variant, settings.seed, trainer.epoch]
     means = np.mean(found, axis=0)
     return "| " + " | ".join([*map(str, cells), *(f"{x:+.2f}" for x in means[:2]), *(f"{x:.2f}" for x in means[2:])]) + " |"
 

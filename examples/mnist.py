@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import numpy as np
 
 from tinygan import (
     GAN,
@@ -140,6 +141,16 @@ def build(args: argparse.Namespace, xp: Any, bias: Any) -> GAN:
         k=args.k,
         generator_steps=args.generator_steps,
     )
+
+
+def resume(path: Path, dataset: Dataset) -> tuple[Trainer, argparse.Namespace]:
+    """The training that wrote this checkpoint, at its epoch, on the same data; and its settings."""
+    settings = {"calm": False} | load_checkpoint(path).configuration  # what an older checkpoint does not know was off
+    common.require_same_data(settings, dataset)
+    args = argparse.Namespace(**settings)
+    trainer = train_with(args, build(args, np, bias_from_marginals(dataset.train.images)), dataset)
+    trainer.restore(path)
+    return trainer, args
 
 
 def train_with(args: argparse.Namespace, gan: GAN, dataset: Dataset) -> Trainer:
