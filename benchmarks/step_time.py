@@ -489,6 +489,7 @@ def contest(args, entries, **settings):
         contestant.wait_until_ready()
     for _ in range(args.rounds):
         for contestant in contestants:
+            time.sleep(0.1)  # a BLAS's threads spin for a while after their last product, on the next one's cores
             contestant.run(args.iterations)
     for contestant in contestants:
         contestant.stop()
