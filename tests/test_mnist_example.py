@@ -542,7 +542,7 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
         ["variant printed", "2", "1"],
     ]
     first, second = (whole["validation_log_likelihoods"][epoch] for epoch in "12")
-    assert rows[0][3:5] == [f"{first:.0f}", f"{second:.0f}"]
+    assert rows[0][3:6] == [f"{first:.0f}", f"{second:.0f}", f"{second:.0f} @2"]
     assert rows[1][3] == ""
     assert rows[2][-1] == "diverged in epoch 1"
     assert all(row[-1] and "epochs, D" not in row[-1] and "D(" not in row[-1] for row in rows)
