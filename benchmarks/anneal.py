@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
+from records import keep_record, markdown_table, read_records, score
 
 from tinygan import load_mnist
 
@@ -72,21 +73,14 @@ def straight_line(eta: float, updates: int, length: int) -> Any:
 
 def table(records: list[dict[str, Any]]) -> str:
     columns = ["run", "from epoch", "η to 0 in", "before", "annealed", "released schedule", "test (fine σ)", "minutes"]
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    rows = []
     for r in records:
         first, last = str(r["from_epoch"]), str(r["from_epoch"] + r["epochs"])
         before, after = (f"{r['validation_log_likelihoods'][epoch]:.1f}" for epoch in (first, last))
-        cells = [f"{r['variant']}, seed {r['seed']}", first, f"{r['epochs']} epochs", before, after]
-        cells += [released(r["run"], int(last)), test(r), r["minutes"]]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
-
-
-def test(record: dict[str, Any]) -> str:
-    if "test" not in record:  # of the first two runs only validation was measured
-        return ""
-    authors, fine = record["test"]["authors"], record["test"]["fine"]
-    return f"{authors['log_likelihood']:.1f} ± {authors['standard_error']:.1f} ({fine['log_likelihood']:.1f})"
+        test = score(r["test"]) if "test" in r else ""  # of the first two runs only validation was measured
+        name, span = f"{r['variant']}, seed {r['seed']}", f"{r['epochs']} epochs"
+        rows.append([name, first, span, before, after, released(r["run"], int(last)), test, r["minutes"]])
+    return markdown_table(columns, rows)
 
 
 def released(run: str, epoch: int) -> str:
@@ -103,8 +97,8 @@ def main() -> None:
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     args = parser.parse_args()
     for path in args.checkpoints:
-        common.keep_record(RESULTS, anneal(path, args.epochs, args.data), ("run", "from_epoch", "epochs"))
-    print(table(common.read_records(RESULTS)))
+        keep_record(RESULTS, anneal(path, args.epochs, args.data), ("run", "from_epoch", "epochs"))
+    print(table(read_records(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
+from records import keep_record, markdown_table, read_records
 
 from tinygan import GAN, DataError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
 from tinygan.backend import Array
@@ -84,7 +85,7 @@ def forward(D: Network, x: Array, like: list[Any] | None, rng: Any) -> tuple[Arr
     return x, cache
 
 
-def prepare(seed: int, data: str | None, choice: str = CHOICES[0]) -> Trainer:
+def prepare(seed: int, data: str | None, choice: str) -> Trainer:
     """The released recipe as examples/mnist.py has it, with a BetweenGAN."""
     dataset = load_mnist(data)
     widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH}
@@ -116,7 +117,7 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
     }
 
 
-def look(path: Path, data: str | None, repeats: int = 20) -> str:
+def look(path: Path, data: str | None, repeats: int = 20) -> list[Any]:
     """The row of one checkpoint in the table of --look."""
     trainer, settings = mnist.resume(path, load_mnist(data))
     gan = trainer.gan
@@ -135,7 +136,7 @@ def look(path: Path, data: str | None, repeats: int = 20) -> str:
     found = []
     for _ in range(repeats):
         gan.D.theta, gan.D_optimizer.velocity[:] = start
-        own, fresh = ((trainer.sample_noise(noise_rng, m)) for _ in range(2))
+        own, fresh = (trainer.sample_noise(noise_rng, m) for _ in range(2))
         _, _, D_cache = gan._discriminator_gradient(next(batches), gan.G(own), dropout_rng)
         own_masks = rows(D_cache, m, 2 * m)
         fresh_masks = gan.D.forward(gan.G(fresh), train=True, rng=dropout_rng)[1]
@@ -147,30 +148,25 @@ def look(path: Path, data: str | None, repeats: int = 20) -> str:
         found.append([after[0] - before[0], after_fresh[0] - before_fresh[0], *(cosine(a[1], b[1]) for a, b in pairs)])
     cells = [settings.variant, settings.seed, trainer.epoch]
     means = np.mean(found, axis=0)
-    return "| " + " | ".join([*map(str, cells), *(f"{x:+.2f}" for x in means[:2]), *(f"{x:.2f}" for x in means[2:])]) + " |"
+    return [*cells, *(f"{x:+.2f}" for x in means[:2]), *(f"{x:.2f}" for x in means[2:])]
 
 
 def cosine(a: Array, b: Array) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-LOOK = (
-    "| variant | seed | epoch | D's update moves a, own z and masks | fresh z and masks "
-    "| cos ∇: θ_d old, new | z same, fresh | masks same, fresh | both |\n|---|---|---|---|---|---|---|---|---|"
-)
+LOOK = ["variant", "seed", "epoch", "D's update moves a, own z and masks", "fresh z and masks"]
+LOOK += ["cos ∇: θ_d old, new", "z same, fresh", "masks same, fresh", "both"]
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    lines = [
-        "| θ_d | z | masks | seed | D(x), D(G(z)) | saturated pixels | distinct of 1,000 |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = ["θ_d", "z", "masks", "seed", "D(x), D(G(z))", "saturated pixels", "distinct of 1,000"]
+    rows = []
     for record in sorted(records, key=lambda record: (CHOICES.index(record["choice"]), record["seed"])):
         last = record["curve"][-1]
         cells = [*record["choice"].split("-"), record["seed"], f"{last['D_x']:.3f}, {last['D_G_z']:.3f}"]
-        cells += [f"{last['saturated']:.0%}", record["distinct_of_1000"]]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+        rows.append([*cells, f"{last['saturated']:.0%}", record["distinct_of_1000"]])
+    return markdown_table(columns, rows)
 
 
 def main() -> None:
@@ -187,16 +183,14 @@ def main() -> None:
     if args.look and args.choices:
         parser.error("--look trains nothing: give either choices or --look")
     if args.look:
-        print(LOOK)
-        for path in args.look:
-            print(look(path, args.data), flush=True)
+        print(markdown_table(LOOK, [look(path, args.data) for path in args.look]))
         return
     if args.choices and (name := load_mnist(args.data).name) != "mnist":
         raise DataError(f"{name}: this is about MNIST; name the folder of its four files with --data")
     for seed in args.seeds:
         for choice in args.choices:
-            common.keep_record(RESULTS, train(choice, seed, args.epochs, args.data), ("choice", "seed"))
-    print(table(common.read_records(RESULTS)))
+            keep_record(RESULTS, train(choice, seed, args.epochs, args.data), ("choice", "seed"))
+    print(table(read_records(RESULTS)))
 
 
 if __name__ == "__main__":

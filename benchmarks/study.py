@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-import common
+from records import markdown_table, read_records, score
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
@@ -126,7 +126,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
         left.plot(list(curve), list(curve.values()), label=name, **style)
         first = record["traces"][:FIRST]
         right.plot([row["epoch"] for row in first], [row["value"] for row in first], **style)
-    for record in common.read_records(RESULTS / "anneal.json"):
+    for record in read_records(RESULTS / "anneal.json"):
         curve = {int(epoch): value for epoch, value in record["validation_log_likelihoods"].items()}
         label = f"{record['run']}, η to 0 from epoch {record['from_epoch']}"
         left.plot(list(curve), list(curve.values()), color="black", marker="*", markevery=[-1], linewidth=1, label=label)
@@ -140,13 +140,8 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     figure.savefig(PLOT, dpi=90)
 
 
-def score(record: dict[str, Any]) -> str:
-    """The test log-likelihood, by the authors' grid of σ, and in brackets by the fine one."""
-    if not record["evaluation"]:
-        return ""
-    result, fine = record["evaluation"]["authors"], record["evaluation"]["fine"]
-    numbers = f"{result['log_likelihood']:.1f} ± {result['standard_error']:.1f}"
-    return f"{numbers} ({fine['log_likelihood']:.1f}), epoch {record['evaluated_at_epoch']}"
+def measured_score(record: dict[str, Any]) -> str:
+    return f"{score(record['evaluation'])}, epoch {record['evaluated_at_epoch']}" if record["evaluation"] else ""
 
 
 def candidates(records: dict[str, dict[str, Any]]) -> list[tuple[float, dict[str, Any]]]:
@@ -158,20 +153,20 @@ def candidates(records: dict[str, dict[str, Any]]) -> list[tuple[float, dict[str
 
 def table_1(records: dict[str, dict[str, Any]]) -> str:
     """The paper's Table 1 with a row of ours."""
-    lines = ["| Table 1 | MNIST, nats | TFD, nats |", "|---|---|---|"]
-    lines += [f"| {name}, the paper | {mnist} | {tfd} |" for name, mnist, tfd in PAPER]
+    rows = [(f"{name}, the paper", mnist, tfd) for name, mnist, tfd in PAPER]
     measured = candidates(records)
     ours = "no run was measured yet"
     if measured:
         _, best = max(measured, key=lambda pair: pair[0])
-        ours = f"{score(best)}, seed {best['seed']}, the best of {len(measured)} by validation"
-    return "\n".join([*lines, f"| Adversarial nets, tinygan, the released recipe | {ours} | not run |"])
+        ours = f"{measured_score(best)}, seed {best['seed']}, the best of {len(measured)} by validation"
+    rows.append(("Adversarial nets, tinygan, the released recipe", ours, "not run"))
+    return markdown_table(["Table 1", "MNIST, nats", "TFD, nats"], rows)
 
 
 def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
     """Every run that was started: validation log-likelihoods on the way, the test set's, and how it ended."""
     columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in SHOWN), "last", "test (fine σ)", "at its end"]
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    rows = []
     for record in sorted(records.values(), key=lambda r: (len(r["departs_in"]), str(r["departs_in"]), r["seed"])):
         departures = sorted(record["departs_in"].items(), key=lambda item: item[0] != "variant")
         departs = ", ".join(name.replace("_", " ") + f" {value}" * (value is not True) for name, value in departures)
@@ -180,8 +175,8 @@ def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
         cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in SHOWN]
         last = max(curve, key=int, default="")
         cells.append(f"{curve[last]:.0f} @{last}" if last else "")
-        lines.append("| " + " | ".join(map(str, [*cells, score(record), ending(record)])) + " |")
-    return "\n".join(lines)
+        rows.append([*cells, measured_score(record), ending(record)])
+    return markdown_table(columns, rows)
 
 
 def ending(record: dict[str, Any]) -> str:

@@ -301,20 +301,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records in a benchmark's file of results; none where there is no file yet."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-
-
-def keep_record(path: Path, record: dict[str, Any], key: tuple[str, ...]) -> None:
-    """Put a record into a benchmark's file of results, in the place of an earlier one of the same key.
-
-    The file is read again each time: another process may have written into it while this one trained.
-    """
-    others = [other for other in read_records(path) if any(other[name] != record[name] for name in key)]
-    write_json(path, [*others, record])
-
-
 def environment(trainer: Trainer) -> dict[str, Any]:
     """Where a run was made: versions, cores, commit."""
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")

@@ -42,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import anneal  # noqa: E402
 import balance  # noqa: E402
+import records  # noqa: E402
 import study  # noqa: E402
 
 SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
@@ -546,9 +547,9 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
     assert rows[1][3] == ""
     assert rows[2][-1] == "diverged in epoch 1"
     assert all(row[-1] and "epochs, D" not in row[-1] and "D(" not in row[-1] for row in rows)
-    records = {name: json.loads((tmp_path / "results" / f"mnist-{name}.json").read_text()) for name in folders}
-    assert not any("/" in json.dumps(record).replace("examples/mnist.py", "") for record in records.values())
-    assert "--epochs 1 --learning-rate 2.0" in records["diverged"]["command"]
+    taken = {name: json.loads((tmp_path / "results" / f"mnist-{name}.json").read_text()) for name in folders}
+    assert not any("/" in json.dumps(record).replace("examples/mnist.py", "") for record in taken.values())
+    assert "--epochs 1 --learning-rate 2.0" in taken["diverged"]["command"]
     with Image.open(tmp_path / "results" / "curves.png") as picture:
         assert picture.size[0] > 1000
 
@@ -565,8 +566,8 @@ def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, d
             trainer.train_epoch()
         np.testing.assert_allclose(trainer.gan.G.theta, trained.theta_g, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(trainer.gan.D.theta, trained.theta_d, rtol=1e-4, atol=1e-6)
-    cells = [cell.strip() for cell in balance.look(folder / "checkpoint.npz", data, repeats=6).strip("|").split("|")]
-    assert cells[:3] == ["alternating", "3", "2"]
+    cells = balance.look(folder / "checkpoint.npz", data, repeats=6)
+    assert cells[:3] == ["alternating", 3, 2]
     own, _, theta_d, z, masks, both = map(float, cells[3:])
     assert own < 0, "D's update lowers the logits of the samples it was made on"
     assert -1 <= min(z, masks, both) < theta_d <= 1
@@ -602,7 +603,17 @@ def test_the_committed_results_of_the_study_can_be_shown(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["study.py"])
     study.main()
     assert len(capsys.readouterr().out.splitlines()) > 10
-    print(balance.table(common.read_records(balance.RESULTS)), anneal.table(common.read_records(anneal.RESULTS)))
+    for benchmark in balance, anneal:
+        stored = records.read_records(benchmark.RESULTS)
+        assert len(benchmark.table(stored).splitlines()) == 2 + len(stored) > 2
+
+
+def test_a_record_replaces_the_one_of_its_key_and_no_other(tmp_path):
+    path, key = tmp_path / "records.json", ("run", "seed")
+    assert records.read_records(path) == []
+    for record in {"run": "a", "seed": 0, "x": 1}, {"run": "a", "seed": 1, "x": 2}, {"run": "a", "seed": 0, "x": 3}:
+        records.keep_record(path, record, key)
+    assert [record["x"] for record in records.read_records(path)] == [2, 3]
 
 
 def test_the_study_shows_the_last_epoch_that_was_measured_on_the_test_set(run, monkeypatch, tmp_path):

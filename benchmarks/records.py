@@ -1,0 +1,33 @@
+"""What the studies share: their files of results, and the Markdown of their tables."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import common
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records in a file of results; none where there is no file yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def keep_record(path: Path, record: dict[str, Any], key: tuple[str, ...]) -> None:
+    """Put a record into a file of results, in the place of an earlier one of the same key.
+
+    The file is read again each time: another process may have written into it while this one trained.
+    """
+    others = [other for other in read_records(path) if any(other[name] != record[name] for name in key)]
+    common.write_json(path, [*others, record])
+
+
+def score(evaluation: dict[str, dict[str, float]]) -> str:
+    """The test log-likelihood ± its standard error in nats, by the authors' grid of σ, and in brackets by the fine one."""
+    authors, fine = evaluation["authors"], evaluation["fine"]
+    return f"{authors['log_likelihood']:.1f} ± {authors['standard_error']:.1f} ({fine['log_likelihood']:.1f})"
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
