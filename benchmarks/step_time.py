@@ -541,10 +541,14 @@ def sweep(args):
 def sweep_row(args, name, **settings):
     times, memory = contest(args, [("floor", args.variant), ("tinygan", args.variant)], **settings)
     floor, ours = (statistics.median(ms) for ms in times.values())
-    G, D = shapes(settings.get("width", args.width), args.d_width, args.pieces)
-    vectors = 3 * 4 * sum((n_in + 1) * n_out for n_in, n_out in G + D) / 1e6
+    vectors = vectors_size(*shapes(settings.get("width", args.width), args.d_width, args.pieces)) / 1e6
     peak = memory[f"tinygan, {args.variant}"]
     print(f"| {name} | {floor:.1f} | {ours:.1f} | {ours / floor:.2f} | {vectors:.0f} | {peak:.0f} |", flush=True)
+
+
+def vectors_size(G, D):
+    """Bytes of θ, v and ∇ of both networks in float32, derived from the shapes."""
+    return 3 * 4 * sum((n_in + 1) * n_out for n_in, n_out in G + D)
 
 
 def peak_memory():

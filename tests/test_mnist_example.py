@@ -1,5 +1,6 @@
 """examples/mnist.py and examples/sample.py, on a tiny set in MNIST's format with tiny networks: all but the digits."""
 
+import argparse
 import csv
 import json
 import os
@@ -43,6 +44,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import anneal  # noqa: E402
 import balance  # noqa: E402
 import records  # noqa: E402
+import step_time  # noqa: E402
 import study  # noqa: E402
 
 SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
@@ -606,6 +608,28 @@ def test_the_committed_results_of_the_study_can_be_shown(monkeypatch, capsys):
     for benchmark in balance, anneal:
         stored = records.read_records(benchmark.RESULTS)
         assert len(benchmark.table(stored).splitlines()) == 2 + len(stored) > 2
+
+
+def test_table_1_has_the_released_recipes_best_run_by_validation():
+    """Not the best on the test set, no departure, and no run that was not measured."""
+
+    def record(seed, validation, test, **departs):
+        evaluation = {grid: {"log_likelihood": test, "standard_error": 1.0} for grid in ("authors", "fine")}
+        curve = {"5": 999.0, "10": validation}  # chosen by the epoch that was measured, not by the curve's best
+        facts = {"departs_in": departs, "seed": seed, "evaluated_at_epoch": 10, "validation_log_likelihoods": curve}
+        return facts | {"evaluation": evaluation if test else {}}
+
+    records = [record(0, 50.0, 90.0), record(1, 60.0, 55.0), record(2, 70.0, None), record(3, 80.0, 80.0, k=2)]
+    row = study.table_1(dict(enumerate(records))).splitlines()[-1]
+    assert "55.0 ± 1.0 (55.0), epoch 10, seed 1, the best of 2 by validation" in row
+
+
+def test_the_size_that_the_sweep_states_is_that_of_the_three_vectors():
+    args = argparse.Namespace(width=20, d_width=6, pieces=3, learning_rate=0.1, variant="alternating")
+    gan = step_time.make_tinygan(args, step_time.initial(args), dropout=True).gan
+    optimizers = (gan.G_optimizer, gan.G_grad), (gan.D_optimizer, gan.D_grad)
+    held = sum(o.theta.nbytes + o.velocity.nbytes + grad.nbytes for o, grad in optimizers)
+    assert step_time.vectors_size(*step_time.shapes(args.width, args.d_width, args.pieces)) == held
 
 
 def test_a_record_replaces_the_one_of_its_key_and_no_other(tmp_path):
