@@ -1,8 +1,8 @@
 """Why `alternating` loses its balance where `simultaneous` keeps it: the two, and what lies between them, on MNIST.
 
     python benchmarks/balance.py old-fresh-fresh new-same-same --seeds 0 1 2     train these (minutes an epoch)
-    python benchmarks/balance.py                                                 the table of all that were trained
     python benchmarks/balance.py --look CHECKPOINT …                             what one update of D changes for G
+    python benchmarks/balance.py                                                 the tables of all that was measured
 
 The two variants differ in three things, and here each can be set by itself. G's gradient is taken
 
@@ -15,8 +15,9 @@ D(x) and D(G(z)) on held-out data after every epoch, the share of pixels at whic
 black or white), and how many of 1,000 samples are distinct.
 
 --look takes states of training that examples/mnist.py saved, and in each does one update of D, twenty times over, from the
-state as it was. It prints by how much that update moves the mean logit of the samples it was made on, under its own masks,
-and that of fresh ones; and the cosines between two gradients of G that differ in θ_d, in z, in the masks, or in z and masks.
+state as it was. Into benchmarks/results/look.json goes by how much that update moves the mean logit of the samples it was
+made on, under its own masks, and that of fresh ones; and the cosines between two gradients of G that differ in θ_d, in z, in
+the masks, or in z and masks.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from tinygan.network import rows
 from tinygan.training import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "balance.json"
+LOOKED = RESULTS.with_name("look.json")
 CHOICES = [f"{theta_d}-{z}-{masks}" for theta_d in ("old", "new") for z in ("same", "fresh") for masks in ("same", "fresh")]
 SATURATED = 1e-4
 
@@ -117,8 +119,8 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
     }
 
 
-def look(path: Path, data: str | None, repeats: int = 20) -> list[Any]:
-    """The row of one checkpoint in the table of --look."""
+def look(path: Path, data: str | None, repeats: int = 20) -> dict[str, Any]:
+    """What one update of D changes for G in the state of this checkpoint: means over the repeats."""
     trainer, settings = mnist.resume(path, load_mnist(data))
     gan = trainer.gan
     gan.D_optimizer.momentum = trainer.metrics[-1]["momentum"]
@@ -146,17 +148,31 @@ def look(path: Path, data: str | None, repeats: int = 20) -> list[Any]:
         after, after_fresh = logit_and_gradient(own, own_masks), logit_and_gradient(fresh, fresh_masks)
         pairs = ((before, after), (before, before_z), (before, before_masks), (before, before_fresh))
         found.append([after[0] - before[0], after_fresh[0] - before_fresh[0], *(cosine(a[1], b[1]) for a, b in pairs)])
-    cells = [settings.variant, settings.seed, trainer.epoch]
-    means = np.mean(found, axis=0)
-    return [*cells, *(f"{x:+.2f}" for x in means[:2]), *(f"{x:.2f}" for x in means[2:])]
+    state = {"variant": settings.variant, "seed": settings.seed, "epoch": trainer.epoch, "repeats": repeats}
+    means = dict(zip(LOOK, np.mean(found, axis=0).round(4).tolist(), strict=True))
+    return state | {"commit": common.environment(trainer)["commit"]} | means
 
 
 def cosine(a: Array, b: Array) -> float:
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
-LOOK = ["variant", "seed", "epoch", "D's update moves a, own z and masks", "fresh z and masks"]
-LOOK += ["cos ∇: θ_d old, new", "z same, fresh", "masks same, fresh", "both"]
+LOOK = {  # what --look measures: its name in look.json, and in the table
+    "moved_own": "D's update moves a, own z and masks",
+    "moved_fresh": "fresh z and masks",
+    "cosine_theta_d": "cos ∇: θ_d old, new",
+    "cosine_z": "z same, fresh",
+    "cosine_masks": "masks same, fresh",
+    "cosine_both": "both",
+}
+
+
+def table_of_looks(records: list[dict[str, Any]]) -> str:
+    rows = []
+    for record in sorted(records, key=lambda record: (record["variant"], record["seed"], record["epoch"])):
+        cells = [record["variant"], record["seed"], record["epoch"]]
+        rows.append([*cells, *(f"{record[key]:{'+' if key.startswith('moved') else ''}.2f}" for key in LOOK)])
+    return markdown_table(["variant", "seed", "epoch", *LOOK.values()], rows)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -182,15 +198,14 @@ def main() -> None:
             parser.error(f"unknown choice {choice!r}: choose from {', '.join(CHOICES)}")
     if args.look and args.choices:
         parser.error("--look trains nothing: give either choices or --look")
-    if args.look:
-        print(markdown_table(LOOK, [look(path, args.data) for path in args.look]))
-        return
+    for path in args.look:
+        keep_record(LOOKED, look(path, args.data), ("variant", "seed", "epoch"))
     if args.choices and (name := load_mnist(args.data).name) != "mnist":
         raise DataError(f"{name}: this is about MNIST; name the folder of its four files with --data")
     for seed in args.seeds:
         for choice in args.choices:
             keep_record(RESULTS, train(choice, seed, args.epochs, args.data), ("choice", "seed"))
-    print(table(read_records(RESULTS)))
+    print(f"{table(read_records(RESULTS))}\n\n{table_of_looks(read_records(LOOKED))}")
 
 
 if __name__ == "__main__":

@@ -516,9 +516,13 @@ def table(args):
     ratio = statistics.median(times["tinygan, simultaneous"]) / statistics.median(times["tinygan, alternating"])
     print(f"simultaneous / alternating = {ratio:.3f}")
     print(versions())
+    write_json(args, {"milliseconds": times})
+
+
+def write_json(args, measured):
     if args.json:
-        facts = {"command": " ".join(["python", *sys.argv]), "threads": args.threads, "milliseconds": times}
-        Path(args.json).write_text(json.dumps(facts | {"versions": versions()}, indent=1) + "\n")
+        facts = {"command": " ".join(["python", *sys.argv]), "threads": args.threads, "versions": versions()}
+        Path(args.json).write_text(json.dumps(facts | measured, indent=1) + "\n")
 
 
 def versions():
@@ -531,11 +535,10 @@ def versions():
 def sweep(args):
     rest = "floor ms | tinygan ms | ratio | θ, v and ∇, MB | tinygan's peak, MB |\n|---|---|---|---|---|---|"
     print(f"{args.variant}, {args.threads} cores; {versions()}\n\n| m | {rest}")
-    for m in (16, 32, 64, 100, 256, 512, 1024):
-        sweep_row(args, m, batch_size=m)
+    sizes = [sweep_row(args, m, batch_size=m) for m in (16, 32, 64, 100, 256, 512, 1024)]
     print(f"\n| units in G's hidden layers | {rest}")
-    for width in (300, 600, 1200, 2400, 4800, 8000):
-        sweep_row(args, width, width=width)
+    widths = [sweep_row(args, width, width=width) for width in (300, 600, 1200, 2400, 4800, 8000)]
+    write_json(args, {"variant": args.variant, "batch_size": sizes, "width": widths})
 
 
 def sweep_row(args, name, **settings):
@@ -544,6 +547,7 @@ def sweep_row(args, name, **settings):
     vectors = vectors_size(*shapes(settings.get("width", args.width), args.d_width, args.pieces)) / 1e6
     peak = memory[f"tinygan, {args.variant}"]
     print(f"| {name} | {floor:.1f} | {ours:.1f} | {ours / floor:.2f} | {vectors:.0f} | {peak:.0f} |", flush=True)
+    return settings | {"milliseconds": times, "vectors_mb": vectors, "peak_mb": peak}
 
 
 def vectors_size(G, D):
@@ -608,10 +612,12 @@ def main():
     parser.add_argument("--width", type=int, default=1200, help="units in G's hidden layers")
     parser.add_argument("--d-width", type=int, default=240, help="maxout units in D's hidden layers")
     parser.add_argument("--pieces", type=int, default=5)
-    parser.add_argument("--json", metavar="FILE", help="write the milliseconds of the table here too")
+    parser.add_argument("--json", metavar="FILE", help="write what the table or the sweep measured here too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--answer", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.json and (args.check or args.parts):
+        parser.error("--json is for the table and for --sweep")
     if args.worker:
         args.check = bool(args.answer)
         work(args)

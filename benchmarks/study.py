@@ -3,9 +3,9 @@
     python benchmarks/study.py RUN [RUN …]    take in these folders of runs, finished or not; then the plot and the table
     python benchmarks/study.py                the plot and the table of what is in benchmarks/results already
 
-A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, minutes and its curve of validation
-log-likelihoods; once it has ended also its σ and test log-likelihood. Every run that was started belongs in here, collapses
-included. NAME is that of the run's folder.
+A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, minutes, its curve of validation
+log-likelihoods and what its last checkpoint says; where the test set was measured, also σ and test log-likelihood. Every run
+that was started belongs in here, collapses included. NAME is that of the run's folder.
 
 The plot: on the left the validation log-likelihoods of all runs, those of anneal.py starred, on the right V in the first
 epochs, where 0 is a D that has won. The tables: Table 1 with the released recipe's best run by validation, and every run,
@@ -24,7 +24,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
+import common
+import mnist
 from records import markdown_table, read_records, score
+
+from tinygan import load_mnist
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
@@ -41,9 +45,10 @@ RELEASED = {  # the recipe as the authors released it; what differs from it is a
     "schedule_compression": 1.0,
     "variant": "simultaneous",
 }
+TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST = 10  # epochs of V in the plot: whether a run begins to learn is decided in them
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
-SHOWN = (10, 20, 50, 100, 200)  # epochs whose validation log-likelihood the table has
+SHOWN = (10, 20, 50, 100, 200, 300)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
     ("Stacked CAE", "121 ± 1.6", "2110 ± 50"),
@@ -52,8 +57,8 @@ PAPER = [  # Table 1 of the paper
 ]
 
 
-def take_in(folder: Path) -> None:
-    """One run's folder as one JSON file among the results."""
+def take_in(folder: Path, data: str | None = None) -> None:
+    """One run's folder as one JSON file among the results. data: the folder of MNIST, for runs that have not ended."""
     folder = folder.resolve()
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
@@ -68,6 +73,13 @@ def take_in(folder: Path) -> None:
         kept = json.loads(path.read_text(encoding="utf-8"))
         evaluations[kept["epoch"]] = kept["evaluation"]
     evaluated_at = max(evaluations, default=None)
+    if {result["test_rows"] for kept in evaluations.values() for result in kept.values()} - {TEST_ROWS}:
+        raise SystemExit(f"{folder}: measured on other test images than MNIST's {TEST_ROWS:,}")
+    reading = results.get("reading")
+    if not reading and "diverged" not in facts:
+        dataset = load_mnist(data)
+        trainer, _ = mnist.resume(folder / "checkpoint.npz", dataset)
+        reading = mnist.read(trainer, dataset)["reading"]
     released = RELEASED | {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
     options = {name: value for name, value in settings.items() if name in released and value != released[name]}
     flags = "".join(f" --{name.replace('_', '-')}" + f" {value}" * (value is not True) for name, value in options.items())
@@ -84,7 +96,7 @@ def take_in(folder: Path) -> None:
         "cores": environment["cores"],
         "threads": environment["threads"],
         "versions": {name: environment[name] for name in ("tinygan", "python", "numpy")},
-        "reading": results.get("reading"),
+        "reading": reading,
         "diverged": facts.get("diverged"),
         "traces": [
             {"epoch": int(row["epoch"]), "D_x": float(row["D_x"]), "D_G_z": float(row["D_G_z"]), "value": float(row["value"])}
@@ -116,7 +128,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained", width_ratios=(3, 2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained", width_ratios=(3, 2))
     for name, record in sorted(records.items(), key=lambda item: (list(LINES).index(item[1]["variant"]), item[0])):
         line, colours = LINES[record["variant"]]
         departs = record["departs_in"].keys() - {"variant"}
@@ -132,7 +144,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
         left.plot(list(curve), list(curve.values()), color="black", marker="*", markevery=[-1], linewidth=1, label=label)
     left.axhline(225, color="grey", linestyle="--", linewidth=1)
     left.text(0.01, 225, "225, the paper", transform=left.get_yaxis_transform(), va="bottom", color="grey")
-    left.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(-20, 250))
+    left.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(None, 250))
     right.axhline(-np.log(4), color="grey", linestyle=":", linewidth=1)
     right.text(0.99, -np.log(4), "−log 4: D = ½", transform=right.get_yaxis_transform(), va="bottom", ha="right", color="grey")
     right.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title=f"the first {FIRST} epochs")
@@ -182,16 +194,17 @@ def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
 def ending(record: dict[str, Any]) -> str:
     if record["diverged"]:
         return f"diverged in epoch {record['epochs'] + 1}"
-    if record["reading"]:
-        return re.split(": (?:over|after|D\\()", record["reading"])[0]  # the words before its figures
-    return "not finished"
+    words = re.split(": (?:over|after|D\\()", record["reading"])[0]  # without the figures
+    return words if record["finished"] else f"stopped: {words}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run of examples/mnist.py")
-    for folder in parser.parse_args().runs:
-        take_in(folder)
+    parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
+    args = parser.parse_args()
+    for folder in args.runs:
+        take_in(folder, args.data)
     records = runs()
     if not records:
         parser.error(f"no runs in {RESULTS} yet: name the folder of one")
@@ -200,4 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    common.main(main)

@@ -266,7 +266,7 @@ def bilinear(eta: float, steps: int, simultaneous: bool, damping: float = 0.0) -
 
     The equilibrium is (0, 0). With λ = 0:
     simultaneous   both gradients at the old point: ‖(x, y)‖ grows by √(1 + η²) at every step, for any η > 0
-    alternating    y steps where x has just gone: x² + y² − ηxy never changes, a closed orbit, neither out nor in
+    alternating    y steps where x has just gone: x² + y² − ηxy never changes: on one ellipse, neither out nor in
     With λ > 0, simultaneous: ‖(x, y)‖ changes by √((1 − ηλ)² + η²), which is below 1 where λ > η/2 (about)
     """
     x, y = np.array([1.0]), np.array([0.0])
@@ -486,8 +486,8 @@ def parse_arguments() -> argparse.Namespace:
     text = "updates of G in the balanced run (default: %(default)s)"
     add("--generator-steps", type=common.positive, default=1, metavar="J", help=text)
     text = "η of D at first, on the ring (default: %(default)s)"
-    add("--learning-rate", type=float, default=LEARNING_RATE, metavar="ETA", help=text)
-    add("--seed", type=int, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
+    add("--learning-rate", type=common.positive_number, default=LEARNING_RATE, metavar="ETA", help=text)
+    add("--seed", type=common.natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the figures (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything once, in seconds: too short to show anything")
     return parser.parse_args()
@@ -503,7 +503,7 @@ def program() -> None:
     balanced = Setting(args.k, args.generator_steps)
     shown = {
         "balanced": balanced,
-        f"{HELVETICA} updates of G to 1 of D": replace(balanced, generator_steps=HELVETICA),
+        f"{HELVETICA} updates of G to {args.k} of D": replace(balanced, generator_steps=HELVETICA),
         f"η of G {RATIOS[-1]:g} times that of D": replace(balanced, ratio=RATIOS[-1]),
         "a D without hidden layers": replace(balanced, weak=True),
     }

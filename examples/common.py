@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 import tinygan
 from tinygan import ArgumentError, CheckpointError, DataError, DivergenceError, Layer, Network, TinyganError, to_host
-from tinygan.checkpoint import Checkpoint
+from tinygan.backend import BACKENDS
+from tinygan.checkpoint import Checkpoint, load_checkpoint
 from tinygan.datasets import Dataset
 from tinygan.images import save_gif, save_png
 from tinygan.training import Trainer
@@ -60,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
     add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
-    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: the example's own)")
+    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: its own, or the resumed run's)")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
     add("--generator-steps", type=positive, metavar="J", help="updates of G in an iteration (default: %(default)s)")
@@ -69,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--prior", choices=tinygan.PRIORS, help="p_z, the noise prior (default: %(default)s)")
     add("--learning-rate", type=positive_number, metavar="ETA", help="η of the first update (default: %(default)s)")
     add("--schedule-compression", type=positive_number, metavar="C", help="η decays and μ grows C times as fast (default: 1)")
-    add("--backend", choices=("auto", "numpy", "cupy"), help="auto (default): CuPy where a GPU works, else NumPy")
+    add("--backend", choices=BACKENDS, help="auto (default): CuPy where a GPU works, else NumPy")
     add("--dtype", choices=("float32", "float64"), help="of every number (default: %(default)s)")
     add("--seed", type=natural, metavar="S", help="of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
@@ -151,6 +152,7 @@ class Run:
                 f"{self.checkpoint} exists: go on from it with --resume, start afresh with --overwrite, "
                 f"or choose another folder with --out"
             )
+        self.earlier = self._read_facts() if self.resumes else {}
         self.timing: dict[int, tuple[str, ...]] = {}
         print(f"run: {self.folder}", file=sys.stderr)
 
@@ -171,20 +173,18 @@ class Run:
             kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
             print(f"\nstopped; {kept}. Go on with\n  {command}", file=sys.stderr)
 
-    def start(self, trainer: Trainer, data: dict[str, Any]) -> None:
-        """Clear what is left of an earlier run, or of an interrupted one; restore the trainer if this run goes on.
-
-        data   the data set's name, source, and how many images each split has
-        """
+    def start(self, trainer: Trainer, dataset: Dataset) -> None:
+        """Clear what is left of an earlier run, or of an interrupted one; restore the trainer if this run goes on."""
         self.trainer = trainer
         self.samples.mkdir(parents=True, exist_ok=True)  # not earlier: a start that fails leaves no folder behind
         settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
         settings |= {"backend": trainer.xp.__name__, "generator_cost": trainer.gan.generator_cost}
-        sizes = {key: value for key, value in data.items() if key not in ("name", "source")}
-        self.configuration = settings | {"noise": trainer.noise, "data": data["name"]} | sizes
+        sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
+        shape = {"image_shape": list(dataset.image_shape)}  # follows from the data: older checkpoints do without
+        self.configuration = settings | {"noise": trainer.noise, "data": dataset.name} | sizes | shape
         stale = ["checkpoint*.npz.tmp", "metrics.csv.tmp", "run.json.tmp", "samples.gif.tmp", "samples/epoch-*.png.tmp"]
         if self.resumes:
-            saved, now = trainer.restore(self.checkpoint).configuration, self.configuration
+            saved, now = trainer.restore(self.checkpoint).configuration | shape, self.configuration
             differences = [
                 f"{key} is {saved.get(key)} in the checkpoint, {now.get(key)} now"
                 for key in sorted(saved.keys() | now.keys())
@@ -206,23 +206,23 @@ class Run:
         evaluations = self.args.evaluate_every or max(1, round(1000 / trainer.iterations))
         self.intervals = pictures, self.args.checkpoint_every or pictures, evaluations
         self.facts = {
-            "data": data,
+            "data": {"name": dataset.name, "source": dataset.source} | sizes,
             "epochs": self.args.epochs,
             "every": dict(zip(("picture", "checkpoint", "evaluation"), self.intervals, strict=True)),
             "configuration": self.configuration,
             "environment": environment(trainer),
         }
-        earlier = self._earlier_commits() if self.resumes else []
-        self.facts["earlier_commits"] = [commit for commit in earlier if commit != self.facts["environment"]["commit"]]
+        # The commits of this project at which the run's earlier epochs were trained.
+        commits = [*self.earlier.get("earlier_commits", []), self.earlier.get("environment", {}).get("commit")]
+        now = self.facts["environment"]["commit"]
+        self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(commits) if commit not in (now, None)]
         write_json(self.folder / "run.json", self.facts)
 
-    def _earlier_commits(self) -> list[str]:
-        """The commits of this project at which the run's earlier epochs were trained, from the run.json to be rewritten."""
-        try:
-            facts = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-            return list(dict.fromkeys([*facts.get("earlier_commits", []), facts["environment"]["commit"]]))
-        except (OSError, ValueError, LookupError):  # lost, as the timing may be
-            return []
+    def _read_facts(self) -> dict[str, Any]:
+        """The run.json of the run that goes on; where it is lost, nothing but the run's history is."""
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
+        return {}
 
     def _read_timing(self) -> None:
         """The timing of earlier epochs, which no checkpoint holds, from the metrics.csv that is about to be rebuilt."""
@@ -350,6 +350,17 @@ def generator_of(checkpoint: Checkpoint, xp: Any = np) -> Network:
     return G
 
 
+def load_run(path: Path, xp: Any = np) -> tuple[Checkpoint, Network]:
+    """A checkpoint of an example's run, and its generator. Raises CheckpointError where it does not say how it was trained."""
+    checkpoint = load_checkpoint(path)
+    if missing := {"prior", "noise", "data", "train"} - checkpoint.configuration.keys():
+        raise CheckpointError(f"{path}: it does not say {', '.join(sorted(missing))}: take one that an example wrote")
+    try:
+        return checkpoint, generator_of(checkpoint, xp)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
 def require_same_data(settings: dict[str, Any], dataset: Dataset) -> None:
     """Raise DataError unless the run with these settings was trained on this data set."""
     if (dataset.name, len(dataset.train)) != (settings["data"], settings["train"]):
@@ -393,7 +404,8 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
     samples, data   the same number of each; data held out
 
     D has won if it tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if fewer
-    than one sample in ten is distinct. D(x), D(G(z)) and V are means over the last five epochs.
+    than one sample in ten is distinct; unless these are the first epochs, and D still says ½ to everything: V = −log 4.
+    D(x), D(G(z)) and V are means over the last five epochs.
     """
     figures = diversity(samples, data)
     count = figures["distinct_samples"]
@@ -403,7 +415,7 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
     if value > -0.01:
         words.append("D has won: G is stuck")
     if count < len(samples) / 10:
-        early = value < -1.3 and not words  # D cannot even tell them from data: it has not begun either
+        early = len(metrics) <= 5 and abs(value + np.log(4)) < 0.05
         words.append("too early to tell" if early else f"collapsed to {count} distinct sample{'s' if count > 1 else ''}")
     epochs = f"over the last {len(last)} epochs" if len(last) > 1 else "after the only epoch"
     text = (

@@ -295,7 +295,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     text = "updates of D while G is frozen (default: %(default)s)"
     add("--iterations", type=common.positive, default=UPDATES, metavar="N", help=text)
-    add("--seed", type=int, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
+    add("--seed", type=common.natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the figures (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything once, in seconds: D gets hardly ahead")
     return parser.parse_args()
@@ -359,7 +359,7 @@ def report(results: dict[str, Any], fits: dict[str, dict[float, tuple[float, flo
     )
     for kind, name in NAMES.items():
         print(f"  {name:18s}", "   ".join(" ".join(f"{time or '–':>3}" for time in row) for row in times[kind]))
-    print("  (–: not before the cost overflowed)")
+    print(f"  (–: not within {LIMIT} iterations, or not before the cost overflowed)")
     for name, by_separation in fits.items():
         picks = [d for d, (mean, *_) in by_separation.items() if mean > d / 2 > 0]
         text = f"picks one mode from ±{picks[0]:g} on" if picks else "covers both at every separation"

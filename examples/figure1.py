@@ -372,7 +372,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--iterations", type=common.positive, default=ITERATIONS, metavar="N",
         help="iterations of Algorithm 1 between (c) and (d) (default: %(default)s)")  # fmt: skip
     add("--backend", choices=BACKENDS, default="numpy", help="the array library (default: %(default)s: the networks are small)")
-    add("--seed", type=int, default=0, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--seed", type=common.natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything once, in seconds; too short to reach (d)")
     return parser.parse_args()

@@ -1,8 +1,9 @@
 """The paper's MNIST run: adversarial nets learn handwritten digits, and are measured as in Table 1.
 
     python examples/mnist.py                          the whole run
-    python examples/mnist.py --out DIR --resume       go on after Ctrl-C, a crash or a reboot, bit for bit
-    python examples/mnist.py --evaluate CHECKPOINT    only the measurement, of any checkpoint
+    python examples/mnist.py --out DIR --resume       go on after Ctrl-C, a crash or a reboot, bit for bit; with the
+                                                      options of the start, but for --epochs, which it remembers
+    python examples/mnist.py --evaluate CHECKPOINT    only the measurement, of a checkpoint of such a run
 """
 
 import argparse
@@ -33,7 +34,6 @@ from tinygan import (
     momentum_schedule,
     random_generator,
 )
-from tinygan.checkpoint import load_checkpoint
 from tinygan.datasets import Dataset, Split, load_mnist, pixels
 from tinygan.images import image_grid
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
@@ -145,7 +145,7 @@ def build(args: argparse.Namespace, xp: Any, bias: Any) -> GAN:
 
 def resume(path: Path, dataset: Dataset) -> tuple[Trainer, argparse.Namespace]:
     """The training that wrote this checkpoint, at its epoch, on the same data; and its settings."""
-    settings = {"calm": False} | load_checkpoint(path).configuration  # what an older checkpoint does not know was off
+    settings = {"calm": False} | common.load_run(path)[0].configuration  # what an older checkpoint does not know was off
     common.require_same_data(settings, dataset)
     args = argparse.Namespace(**settings)
     trainer = train_with(args, build(args, np, bias_from_marginals(dataset.train.images)), dataset)
@@ -200,10 +200,17 @@ def measure(G: Network, prior: str, dataset: Dataset, n: int) -> dict[str, Any]:
     return results
 
 
+def read(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
+    """What the run says after so many epochs, as common.reading has it, against the validation images that choose σ."""
+    held_out = pixels(dataset.validation.images[:SIGMA_ROWS])
+    return common.reading(trainer.metrics, evaluation_samples(trainer.gan.G, trainer.prior, len(held_out)), held_out)
+
+
 def evaluate_checkpoint(path: Path, dataset: Dataset, xp: Any) -> None:
-    checkpoint = load_checkpoint(path)
-    G = common.generator_of(checkpoint, xp)
+    checkpoint, G = common.load_run(path, xp)
+    common.require_same_data(checkpoint.configuration, dataset)  # or test images may be among those it was trained on
     facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
+    facts["data"] = {"name": dataset.name, "source": dataset.source}
     results = measure(G, checkpoint.configuration["prior"], dataset, SAMPLES)
     common.write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": results})
 
@@ -234,11 +241,10 @@ def program() -> None:
         if args.smoke:
             dataset, samples, args.epochs = smaller(dataset), 1000, args.epochs or 2
             args.picture_every = args.evaluate_every = 1
-        args.epochs = args.epochs or (SUBSET_EPOCHS if dataset.name == "mnist-subset" else EPOCHS)
+        args.epochs = args.epochs or run.earlier.get("epochs") or (SUBSET_EPOCHS if dataset.name == "mnist-subset" else EPOCHS)
         gan = build(args, xp, bias_from_marginals(dataset.train.images))
         trainer = train_with(args, gan, dataset)
-        sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
-        run.start(trainer, {"name": dataset.name, "source": dataset.source} | sizes)
+        run.start(trainer, dataset)
         print(f"{dataset.name} ({dataset.source})")
         print(f"{args.variant}, seed {args.seed}, {args.epochs} epochs of {trainer.iterations} iterations")
 
@@ -249,8 +255,7 @@ def program() -> None:
 
         run.train(picture, lambda: validation_log_likelihood(gan.G, args.prior, dataset, samples))
         results = measure(gan.G, args.prior, dataset, samples)
-        held_out = pixels(dataset.validation.images[:SIGMA_ROWS], xp, args.dtype)
-        reading = common.reading(trainer.metrics, evaluation_samples(gan.G, args.prior, len(held_out)), held_out)
+        reading = read(trainer, dataset)
         print(reading["reading"])
         run.finish(f"{dataset.name}, {args.variant}, seed {args.seed}", {"evaluation": results} | reading)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import common
 import numpy as np
 
-from tinygan import CheckpointError, get_backend, random_generator, sample_noise, to_host
-from tinygan.checkpoint import load_checkpoint
+from tinygan import get_backend, random_generator, sample_noise, to_host
+from tinygan.backend import BACKENDS
 from tinygan.datasets import load_mnist, pixels
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
 from tinygan.training import generate
@@ -33,29 +33,26 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.npz of a run")
     add("--n", type=common.positive, default=100, metavar="N", help="samples (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="S", help="of the noise (default: %(default)s)")
+    add("--seed", type=common.natural, default=0, metavar="S", help="of the noise (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder for the files (default: the checkpoint's)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
     add("--data", metavar="DIR", help="folder of the data set that the run was trained on, for --nearest")
-    add("--backend", choices=("auto", "numpy", "cupy"), default="auto", help="the array library (default: %(default)s)")
+    add("--backend", choices=BACKENDS, default="auto", help="the array library (default: %(default)s)")
     return parser.parse_args()
 
 
 def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
-    checkpoint = load_checkpoint(args.checkpoint)
-    G = common.generator_of(checkpoint, xp)
+    checkpoint, G = common.load_run(args.checkpoint, xp)
     settings = checkpoint.configuration
-    if not {"prior", "noise", "data"} <= settings.keys():
-        raise CheckpointError(f"{args.checkpoint}: it does not say prior, noise and data: take one that an example wrote")
     prior, noise = settings["prior"], settings["noise"]
     out = args.out or args.checkpoint.parent
     out.mkdir(parents=True, exist_ok=True)
 
     samples = to_host(generate(G, args.n, random_generator(xp, args.seed, "samples"), prior=prior, noise=noise))
-    shape = image_shape(samples.shape[1])
+    shape = settings.get("image_shape") or square(samples.shape[1])  # earlier checkpoints do not have it
     np.save(out / "samples.npy", samples, allow_pickle=False)
     save_png(out / "samples.png", image_grid(samples[: COLUMNS**2], shape, COLUMNS))
     print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
@@ -81,7 +78,7 @@ def program() -> None:
         print(f"{out / 'interpolation.png'}: each row a straight line in z space")
 
 
-def image_shape(d: int) -> tuple[int, ...]:
+def square(d: int) -> tuple[int, ...]:
     """The shape of square images with d values: grey, or in three colours."""
     side = math.isqrt(d)
     return (side, side) if side * side == d else (math.isqrt(d // 3), math.isqrt(d // 3), 3)

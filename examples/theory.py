@@ -891,7 +891,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--iterations", type=common.positive, default=STEPS, metavar="N", help="updates of a fresh D (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--seed", type=common.natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the pictures (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything, with fewer updates of D")
     return parser.parse_args()

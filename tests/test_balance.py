@@ -1,4 +1,4 @@
-"""The ends of the scale that benchmarks/balance.py walks along are the two variants themselves."""
+"""benchmarks/balance.py sets three differences one by one; all and none of them are the two variants themselves."""
 
 import sys
 from pathlib import Path
@@ -33,3 +33,27 @@ def test_each_choice_is_the_variant_of_its_name_or_none(choice):
     for name, variant in ("old-same-same", "simultaneous"), ("new-fresh-fresh", "alternating"):
         difference = abs(between - play(game(variant))).max()
         assert (difference < 1e-14) == (choice == name), f"{choice} and {variant} end {difference:.1e} apart"
+
+
+@pytest.mark.parametrize("choice", balance.CHOICES)
+def test_each_word_of_a_choice_sets_its_own_difference(choice, monkeypatch):
+    gan = balance.BetweenGAN(game("simultaneous"), choice)
+    D_gradient, forward, theta = gan._discriminator_gradient, balance.forward, gan.D.theta.copy()
+    updates = []  # θ_d, the samples and the masks of D's update, then of G's
+
+    def of_D(x, samples, rng):
+        result = D_gradient(x, samples, rng)
+        updates.append((theta, samples, result[2][0][len(x) :]))
+        return result
+
+    def of_G(D, x, like, rng):
+        result = forward(D, x, like, rng)
+        updates.append((D.theta.copy(), x, result[1][0]))
+        return result
+
+    monkeypatch.setattr(gan, "_discriminator_gradient", of_D)
+    monkeypatch.setattr(balance, "forward", of_G)
+    rng = random_generator(np, 0, "all")
+    gan.iteration(lambda: sample_noise("uniform", rng, 7, 5, np.float64), iter([rng.random((7, 6))]), rng)
+    same = [np.array_equal(a, b) for a, b in zip(*updates, strict=True)]
+    assert same == [word in ("old", "same") for word in choice.split("-")]

@@ -73,8 +73,7 @@ def test_every_numbered_statement_has_its_code_its_test_and_its_picture(statemen
     assert re.search(r"\]\(figures/\w+\.(png|gif)\)|^- Picture: ", text, re.MULTILINE), "no picture"
 
 
-def test_a_test_named_for_an_equation_runs_it():
-    """Each of Eq. 1 to 6 is executed by a test that bears its number, and the guide names it."""
+def test_the_guide_names_a_test_for_each_numbered_equation():
     for n in range(1, 7):
         assert any(symbol.startswith(f"test_equation_{n}_") for file, symbol in NAMES if file.startswith("tests/"))
 

@@ -68,6 +68,17 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def other_data(tmp_path):
+    """Fewer images, of the same size."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name, n in ("train", 60), ("t10k", 10):
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(np.zeros((n, 6, 6))))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n)))
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def draw_curves(monkeypatch):
     """Few samples, and no curves: matplotlib takes longer than all the rest. Returns what draws them."""
@@ -197,6 +208,14 @@ def test_the_evaluation_is_the_authors_protocol_on_raw_samples_of_the_last_epoch
     assert (again["evaluation"], again["epoch"]) == (facts, 2)
 
 
+def test_a_checkpoint_is_evaluated_on_the_data_it_was_trained_on_alone(run, call, other_data):
+    """The 5,000 images that work offline hold out what MNIST trains on."""
+    checkpoint = run("a", "--epochs", 1) / "checkpoint.npz"
+    with pytest.raises(DataError, match="was trained on 60 images of idx-tiny.*50 of idx-other"):
+        call(mnist.program, "--evaluate", checkpoint, "--backend", "numpy", "--data", other_data)
+    assert not list(checkpoint.parent.glob("*.evaluation.json"))
+
+
 def test_a_resumed_run_is_the_run_that_never_stopped(run, capsys):
     whole = run("whole", "--epochs", 4)
     folder = run("parts", "--epochs", 2)
@@ -269,6 +288,15 @@ def test_a_finished_run_is_resumed_without_training(run, monkeypatch):
     monkeypatch.setattr("tinygan.GAN.iteration", None)
     run("a", "--epochs", 2, "--resume")
     assert results(folder) == before
+
+
+def test_a_resumed_run_remembers_how_many_epochs_it_was_to_have(run, monkeypatch):
+    folder = run("a", "--epochs", 3)
+    monkeypatch.setattr(mnist, "EPOCHS", 4)
+    assert results(run("a", "--resume")) == results(folder)
+    assert load_checkpoint(folder / "checkpoint.npz").epoch == 3
+    (folder / "run.json").unlink()
+    assert load_checkpoint(run("a", "--resume") / "checkpoint.npz").epoch == 4
 
 
 def test_resume_starts_afresh_where_there_is_no_checkpoint(run, tmp_path):
@@ -449,7 +477,8 @@ def far_apart(n):
         (-0.001, far_apart(40), "D has won: G is stuck: "),
         (-0.9, np.tile(far_apart(40)[:3], (40, 1))[:40], "collapsed to 3 distinct samples: "),
         (-0.001, np.tile(far_apart(40)[:3], (40, 1))[:40], "D has won: G is stuck and collapsed to 3 distinct samples"),
-        (-1.38, np.zeros((40, 40), np.float32), "too early to tell: "),
+        (-1.38, np.zeros((40, 40), np.float32), "collapsed to 1 distinct sample: "),
+        (-4.0, np.zeros((40, 40), np.float32), "collapsed to 1 distinct sample: "),
     ],
 )
 def test_the_reading_says_what_the_figures_say(value, samples, words):
@@ -460,6 +489,12 @@ def test_the_reading_says_what_the_figures_say(value, samples, words):
     only = common.reading(metrics[:1], samples, far_apart(40))
     assert "after the only epoch, D(x) = 0.750" in only["reading"]
     assert reading["distinct_data"] == 40
+
+
+@pytest.mark.parametrize(("value", "words"), [(-1.38, "too early to tell: "), (-1.45, "collapsed to 1 distinct sample: ")])
+def test_of_the_first_epochs_it_says_that_it_is_too_early(value, words):
+    metrics = [{"value": value, "D_x": 0.5, "D_G_z": 0.5}] * 5
+    assert common.reading(metrics, np.zeros((40, 40), np.float32), far_apart(40))["reading"].startswith(words)
 
 
 def test_distinct_counts_images_that_are_further_apart_than_the_radius():
@@ -496,24 +531,36 @@ def test_samples_from_any_checkpoint(call, checkpoint, data, capsys):
     assert (folder / "other" / "samples.npy").read_bytes() != (folder / "samples.npy").read_bytes()
 
 
+def test_pictures_have_the_shape_of_the_data(call, run, data, tmp_path):
+    """9 × 4 pixels, which are as many as 6 × 6."""
+    narrow = tmp_path / "narrow"
+    narrow.mkdir()
+    for path in data.iterdir():
+        content = path.read_bytes()
+        if "images" in path.name:
+            content = content[:8] + struct.pack(">2I", 9, 4) + content[16:]
+        (narrow / path.name).write_bytes(content)
+    folder = run("a", "--epochs", 1, "--data", narrow)
+    call(sample.program, folder / "checkpoint.npz", "--backend", "numpy")
+    with Image.open(folder / "samples.png") as picture:
+        assert picture.size == (10 * (4 + 2) + 2, 10 * (9 + 2) + 2)
+    run("a", "--epochs", 2, "--data", narrow, "--resume")
+
+
 def test_samples_of_a_device(strict_xp, call, checkpoint, data):
     call(sample.program, checkpoint, "--nearest", "--interpolate", "--data", data, "--backend", "cupy")
     assert np.load(checkpoint.parent / "samples.npy", allow_pickle=False).shape == (100, 36)
 
 
-def test_nearest_training_examples_come_from_the_runs_own_data(call, checkpoint, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    for name, n in ("train", 60), ("t10k", 10):
-        (other / f"{name}-images-idx3-ubyte").write_bytes(idx(np.zeros((n, 6, 6))))
-        (other / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n)))
+def test_nearest_training_examples_come_from_the_runs_own_data(call, checkpoint, other_data):
     with pytest.raises(DataError, match="was trained on 60 images of idx-tiny.*50 of idx-other"):
-        call(sample.program, checkpoint, "--nearest", "--data", other, "--backend", "numpy")
+        call(sample.program, checkpoint, "--nearest", "--data", other_data, "--backend", "numpy")
 
 
-def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
-    """Finished, unfinished, and diverged; the released recipe, and a departure from it."""
+def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
+    """Finished, stopped, and diverged; the released recipe, and a departure from it."""
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "TEST_ROWS", 10)
     monkeypatch.setattr(study, "PLOT", tmp_path / "results" / "curves.png")
     monkeypatch.setattr(study, "SHOWN", (1, 2))
     widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH, "batch_size": 100}
@@ -521,6 +568,7 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
         "whole": run("whole", "--epochs", 2, "--evaluate-every", 1),
         "calm": run("calm", "--epochs", 2, "--evaluate-every", 2, "--calm", "--seed", 1),
         "printed": run("printed", "--epochs", 1, "--variant", "printed", "--seed", 2),
+        "stopped": run("stopped", "--epochs", 1, "--seed", 4),
     }
     with monkeypatch.context() as patch:
         patch.setattr(mnist, "learning_rate_schedule", lambda t, **options: 1e9)
@@ -530,8 +578,10 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
     for folder in folders.values():
         facts = json.loads((folder / "run.json").read_text())
         facts["configuration"] |= {"data": "mnist"} | widths
+        if folder.name == "stopped":
+            del facts["results"]
         (folder / "run.json").write_text(json.dumps(facts))
-    monkeypatch.setattr(sys, "argv", ["study.py", *map(str, folders.values())])
+    monkeypatch.setattr(sys, "argv", ["study.py", "--data", str(data), *map(str, folders.values())])
     study.main()
     table_1, table = capsys.readouterr().out.split("\n\n")
     whole = json.loads((tmp_path / "results" / "mnist-whole.json").read_text())
@@ -540,14 +590,17 @@ def test_the_study_tells_of_every_run(run, tmp_path, monkeypatch, capsys):
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     assert [row[:3] for row in rows] == [
         ["nothing", "0", "2"],
+        ["nothing", "4", "1"],
         ["calm", "1", "2"],
         ["learning rate 2.0", "0", "0"],
         ["variant printed", "2", "1"],
     ]
     first, second = (whole["validation_log_likelihoods"][epoch] for epoch in "12")
     assert rows[0][3:6] == [f"{first:.0f}", f"{second:.0f}", f"{second:.0f} @2"]
-    assert rows[1][3] == ""
-    assert rows[2][-1] == "diverged in epoch 1"
+    assert rows[2][3] == ""
+    assert rows[3][-1] == "diverged in epoch 1"
+    assert rows[0][-1] == "too early to tell"
+    assert rows[1][-1] == "stopped: too early to tell"
     assert all(row[-1] and "epochs, D" not in row[-1] and "D(" not in row[-1] for row in rows)
     taken = {name: json.loads((tmp_path / "results" / f"mnist-{name}.json").read_text()) for name in folders}
     assert not any("/" in json.dumps(record).replace("examples/mnist.py", "") for record in taken.values())
@@ -568,11 +621,12 @@ def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, d
             trainer.train_epoch()
         np.testing.assert_allclose(trainer.gan.G.theta, trained.theta_g, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(trainer.gan.D.theta, trained.theta_d, rtol=1e-4, atol=1e-6)
-    cells = balance.look(folder / "checkpoint.npz", data, repeats=6)
-    assert cells[:3] == ["alternating", 3, 2]
-    own, _, theta_d, z, masks, both = map(float, cells[3:])
-    assert own < 0, "D's update lowers the logits of the samples it was made on"
-    assert -1 <= min(z, masks, both) < theta_d <= 1
+    record = balance.look(folder / "checkpoint.npz", data, repeats=6)
+    assert (record["variant"], record["seed"], record["epoch"]) == ("alternating", 3, 2)
+    assert record["moved_own"] < 0, "D's update lowers the logits of the samples it was made on"
+    cosines = [record[f"cosine_{what}"] for what in ("z", "masks", "both", "theta_d")]
+    assert -1 <= min(cosines[:3]) < cosines[3] <= 1
+    assert f"| alternating | 3 | 2 | {record['moved_own']:+.2f} | " in balance.table_of_looks([record])
 
 
 def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, monkeypatch):
@@ -600,14 +654,15 @@ def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, mon
     assert row + f"{released[2]:.1f} @6 | {score:.1f} ± " in anneal.table([record])
 
 
-def test_the_committed_results_of_the_study_can_be_shown(monkeypatch, capsys):
-    monkeypatch.setattr(study, "draw", lambda records: None)
-    monkeypatch.setattr(sys, "argv", ["study.py"])
-    study.main()
-    assert len(capsys.readouterr().out.splitlines()) > 10
-    for benchmark in balance, anneal:
-        stored = records.read_records(benchmark.RESULTS)
-        assert len(benchmark.table(stored).splitlines()) == 2 + len(stored) > 2
+def test_readme_and_guide_have_the_tables_of_the_committed_results():
+    runs, stored = study.runs(), records.read_records
+    texts = ((EXAMPLES.parent / name).read_text(encoding="utf-8") for name in ("README.md", "examples/GUIDE.md"))
+    readme, guide = (text.replace("\n  |", "\n|") for text in texts)
+    assert study.table_1(runs) in readme
+    assert study.table_of_runs(runs) in readme
+    assert anneal.table(stored(anneal.RESULTS)) in readme
+    assert balance.table(stored(balance.RESULTS)) in guide
+    assert balance.table_of_looks(stored(balance.LOOKED)) in guide
 
 
 def test_table_1_has_the_released_recipes_best_run_by_validation():
@@ -642,6 +697,7 @@ def test_a_record_replaces_the_one_of_its_key_and_no_other(tmp_path):
 
 def test_the_study_shows_the_last_epoch_that_was_measured_on_the_test_set(run, monkeypatch, tmp_path):
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "TEST_ROWS", 10)
     folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
     facts = json.loads((folder / "run.json").read_text())
     facts["configuration"]["data"] = "mnist"
@@ -650,6 +706,9 @@ def test_the_study_shows_the_last_epoch_that_was_measured_on_the_test_set(run, m
     (folder / "checkpoint-0002.evaluation.json").write_text(json.dumps(kept))
     study.take_in(folder)
     assert json.loads((tmp_path / "results" / "mnist-a.json").read_text())["evaluated_at_epoch"] == 4
+    monkeypatch.setattr(study, "TEST_ROWS", 10_000)
+    with pytest.raises(SystemExit, match="other test images than MNIST's 10,000"):
+        study.take_in(folder)
     run("a", "--epochs", 2, "--overwrite")
     assert not list(folder.glob("*.evaluation.json"))
 

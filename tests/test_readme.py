@@ -72,6 +72,6 @@ def test_the_two_commands_stand_on_lines_of_their_own(command):
 
 
 def test_every_file_that_the_readme_links_exists():
-    links = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
+    links = [target for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README) if "://" not in target]
     assert links
     assert [target for target in links if not (ROOT / target).exists()] == []

@@ -35,11 +35,15 @@ class MomentumSGD:
         self.velocity = get_array_module(theta).zeros_like(theta)
         self.updates = 0
 
+    def learning_rate_at(self, t: int) -> float:
+        """The η of the t-th update, t = 1, 2, …"""
+        rate = self.learning_rate
+        return float(rate(t) if callable(rate) else rate)
+
     @property
     def next_learning_rate(self) -> float:
         """The η that the next update will use."""
-        rate = self.learning_rate
-        return float(rate(self.updates + 1) if callable(rate) else rate)
+        return self.learning_rate_at(self.updates + 1)
 
     def step(self, grad: Array) -> None:
         """One update, in place, with the gradient ∇ of what is to be minimised; `grad` is not changed."""

@@ -21,7 +21,7 @@ from tinygan.errors import ArgumentError, CheckpointError, DivergenceError
 from tinygan.gan import GAN, sample_noise
 from tinygan.losses import softplus, value_function
 from tinygan.network import Network
-from tinygan.optim import MomentumSGD, momentum_schedule
+from tinygan.optim import momentum_schedule
 
 REPORT_ROWS = 1000
 """V, D(x) and D(G(z)) are reported over this many validation images, and over as many fixed z, with dropout off."""
@@ -133,7 +133,7 @@ class Trainer:
                 "generator_cost": G_cost,
                 "D_x": D_x,
                 "D_G_z": D_G_z,
-                "learning_rate": _learning_rate(G_optimizer, G_optimizer.updates),
+                "learning_rate": G_optimizer.learning_rate_at(G_optimizer.updates),
                 "momentum": G_optimizer.momentum,
             }
         )
@@ -214,8 +214,8 @@ class Trainer:
 
     def _divergence(self, what: str, epoch: int, i: int, updates: tuple[int, int]) -> DivergenceError:
         gan = self.gan
-        G_rate = _learning_rate(gan.G_optimizer, updates[0] + (i + 1) * gan.generator_steps)
-        D_rate = _learning_rate(gan.D_optimizer, updates[1] + (i + 1) * gan.k)
+        G_rate = gan.G_optimizer.learning_rate_at(updates[0] + (i + 1) * gan.generator_steps)
+        D_rate = gan.D_optimizer.learning_rate_at(updates[1] + (i + 1) * gan.k)
         return DivergenceError(
             f"iteration {i + 1} of epoch {epoch}: {what}; {_worst_parameter('D', gan.D)}; "
             f"{_worst_parameter('G', gan.G)}. The learning rate is {G_rate:.4g} for G, {D_rate:.4g} for D: lower it; "
@@ -240,8 +240,3 @@ def _worst_parameter(player: str, network: Network) -> str:
     if spoilt:
         return f"{len(spoilt)} of {player}'s {len(largest)} parameters are not finite, the first is {name} of {layer!r}"
     return f"the largest entry of {player} is {largest[name]:.4g}, in {name} of {layer!r}"
-
-
-def _learning_rate(optimizer: MomentumSGD, t: int) -> float:
-    rate = optimizer.learning_rate
-    return float(rate(t) if callable(rate) else rate)
