@@ -92,8 +92,7 @@ def authors_stream() -> np.random.RandomState:
 def bias_from_marginals(images: np.ndarray) -> np.ndarray:
     """b = log(p / (1 − p)), p the mean of each pixel over the data: G's sigmoid output starts at the mean image.
 
-    p is clipped to [10⁻⁷, 1 − 10⁻⁷], so a pixel that is always 0 starts at −16.118; with a clip of 10⁻³ the paper's MNIST run
-    collapses in its first epoch.
+    p is clipped to [10⁻⁷, 1 − 10⁻⁷], as in the released code, so a pixel that is always 0 starts at −16.118.
 
     images   (n, d), uint8 in 0 … 255 or floats in [0, 1]
     returns  (d,), float64
