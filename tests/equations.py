@@ -1,4 +1,4 @@
-"""Every equation printed in a docstring, executed: pairs of what the code computes and of what the equation says.
+"""The equation with which a public docstring begins, executed: pairs of what the code computes and of what it says.
 
     @printed(where, text, …)      the object whose docstring prints these texts (spaces do not count)
     def name():

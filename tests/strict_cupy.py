@@ -286,7 +286,7 @@ class ndarray:
         return _wrap(self._a.mT)
 
     def reshape(self, *shape, order="C", copy=None):
-        return _wrap(self._a.reshape(*shape, order=order, copy=copy))
+        return _wrap(self._a.reshape(*shape, order=order, **({} if copy is None else {"copy": copy})))  # NumPy ≥ 2.1
 
     def transpose(self, *axes):
         return _wrap(self._a.transpose(*axes))
@@ -531,7 +531,6 @@ FUNCTIONS = """
     prod(a, axis=None, dtype=None, out=None, keepdims=False)
     ravel(a, order='C')
     repeat(a, repeats, axis=None)
-    reshape(a, newshape, order='C', *, copy=None)
     roll(a, shift, axis=None)
     searchsorted(a, v, side='left', sorter=None)
     sort(a, axis=-1, kind=None)
@@ -592,7 +591,7 @@ METHODS = """
     trace(offset=0, axis1=0, axis2=1, dtype=None, out=None)
     var(axis=None, dtype=None, out=None, ddof=0, keepdims=False)
 """
-RENAMED = {"newshape": "shape"}  # CuPy's name: NumPy's
+OTHER_OPERANDS = ("a_min", "a_max", "b", "src", "v")  # on the device, or numbers
 NOT_IN_NUMPY = ("subok", "kind")
 
 
@@ -612,7 +611,7 @@ def _bind(signature, name, args, kwargs):
 def _argument(name, value):
     if name == "tup":
         return [_array(x) for x in value]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) or name in OTHER_OPERANDS and isinstance(value, list | tuple):
         raise TypeError(f"Unsupported type {type(value)}")
     return value._a if isinstance(value, ndarray) else value
 
@@ -631,7 +630,7 @@ def _from_numpy(name, signature, source=np, on_device=True):
         )
         if on_device and first[0] != "tup":
             _array(arguments[first[0]])
-        options = {RENAMED.get(k, k): v for k, v in others if k not in NOT_IN_NUMPY}
+        options = {k: v for k, v in others if k not in NOT_IN_NUMPY}
         if out is None:
             result = function(first[1], **options)
             if isinstance(result, np.ndarray) and result.base is None and "order" not in signature.parameters:
@@ -670,6 +669,11 @@ for _name, _signature in _signatures(METHODS):
 def _function(function):
     """Puts a function into the module; what follows differs from NumPy in more than where its arrays live."""
     setattr(cupy, function.__name__, _quiet(function))
+
+
+@_function
+def reshape(a, newshape, order="C", *, copy=None):
+    return _wrap(_array(a)).reshape(newshape, order=order, copy=copy)
 
 
 @_function

@@ -239,6 +239,24 @@ def test_a_missing_file_a_folder_and_another_file_are_refused_by_name(tmp_path):
             load_checkpoint(tmp_path / name)
 
 
+def test_what_cannot_be_written_is_refused_by_name(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "busy.npz.tmp").mkdir()
+    for name in ("file/a.npz", "a" * 250 + ".npz", "busy.npz", "no/a.npz"):
+        with pytest.raises(CheckpointError, match="not written"):
+            save_checkpoint(tmp_path / name, checkpoint())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["busy.npz.tmp", "file"]
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(CheckpointError, match="Permission denied: make it readable"):
+        load_checkpoint(path)
+
+
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_temporary(path):
     before = path.read_bytes()
     os.symlink("/dev/full", path.with_name("checkpoint.npz.tmp"))  # writing to it fails as on a full disk

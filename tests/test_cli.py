@@ -1,5 +1,6 @@
 """python -m tinygan: what it prints, and the exit codes of all ways in which it can end."""
 
+import importlib.metadata
 import itertools
 import os
 import re
@@ -122,7 +123,10 @@ def test_doctor_refuses_an_old_numpy(quick_doctor, monkeypatch, capsys):
 
 
 def test_doctor_names_the_extras_that_are_missing(quick_doctor, monkeypatch, capsys):
-    monkeypatch.setattr(__main__.importlib.util, "find_spec", lambda name: None)
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
     assert __main__.main(["doctor"]) == 0
     assert "python -m pip install matplotlib tqdm mlxtend" in capsys.readouterr().out
 

@@ -223,6 +223,17 @@ def test_another_set_is_never_called_mnist(tmp_path, mnist, name):
     assert "not MNIST" in data.source
 
 
+def test_the_checksums_are_those_of_mnist():
+    """As published by its authors; the CRC-32 are those in the published gzip files."""
+    found = [(file.name, file.magic, file.md5, f"{file.crc:08x}") for file in datasets.FILES]
+    assert found == [
+        ("train-images-idx3-ubyte", 2051, "6bbc9ace898e44ae57da46a324031adb", "e9f4d8b3"),
+        ("train-labels-idx1-ubyte", 2049, "a25bea736e30d166cdddb491f175f624", "e0cb4ad2"),
+        ("t10k-images-idx3-ubyte", 2051, "2646ac647ad5339dbf082846283269ea", "91373bdf"),
+        ("t10k-labels-idx1-ubyte", 2049, "27ae3e4e09519cfbb04c329615203637", "4ab9eff9"),
+    ]
+
+
 def test_an_explicit_folder_is_never_silently_replaced(tmp_path, mnist, home):
     write_set(home, mnist)  # a whole cache, which must not be used
     folder = write_set(tmp_path / "set", mnist)

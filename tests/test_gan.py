@@ -114,6 +114,22 @@ def test_simultaneous_takes_the_last_update_of_D_with_the_first_of_G(k, generato
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_every_update_trains_both_networks_as_in_training(variant):
+    """Dropout in G, too, is on in the updates of D: both players meet the same p_g."""
+    gan, modes = game(variant=variant, k=2, generator_steps=2), []
+    for net in gan.G, gan.D:
+        original = net.forward
+
+        def watched(x, train=False, rng=None, original=original):
+            modes.append((train, rng is not None))
+            return original(x, train, rng)
+
+        net.forward = watched
+    one_iteration(gan)
+    assert set(modes) == {(True, True)}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_every_update_has_its_own_noise(variant):
     gan, seen = game(variant=variant, k=2, generator_steps=2), []
     forward = gan.G.forward

@@ -183,6 +183,35 @@ def test_a_fault_that_only_training_or_only_testing_has_is_rejected():
     assert "ratio 3," in testing
 
 
+class Squares(Layer):
+    """y = x², with a cache that is right in training only."""
+
+    def __init__(self, cache_in_test):
+        self.cache_in_test = cache_in_test
+
+    def forward(self, x, train=False, rng=None):
+        return x * x, x if train else self.cache_in_test(x)
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy * (2 * cache) if need_dx else None
+
+
+def test_a_backward_that_is_right_in_training_only_is_rejected_though_forward_is_the_same():
+    assert check_layer(Squares(lambda x: x.copy()), (5, 4)).passed
+    assert "x (train=False)[" in rejected(Squares(lambda x: 0 * x))
+    assert "after forward(x, train=False), TypeError: unsupported operand" in rejected(Squares(lambda x: None))
+
+
+def test_a_kink_close_by_does_not_reject_a_correct_layer():
+    """Nearer than the first step of the differences, 10⁻⁵, and further than the second, 10⁻⁶."""
+    x = np.full((3, 2), 0.5)
+    x[1, 1] = 5e-6
+    assert check_layer(ReLU(), x).passed
+    x[1, 1] = 5e-7
+    with pytest.raises(GradientError):
+        check_layer(ReLU(), x)
+
+
 def test_a_derivative_is_rejected_that_an_all_ones_upstream_gradient_cannot_see():
     """The rows of a softmax sum to 1, so with dy = 1 a backward that returns 0 looks right."""
 
@@ -404,6 +433,12 @@ class ReusesItsOutput(ReLU):
         return np.maximum(x, 0, out=self.workspace), self.workspace
 
 
+class ReusesItsOutputButNotItsCache(ReusesItsOutput):
+    def forward(self, x, train=False, rng=None):
+        y, _ = super().forward(x, train, rng)
+        return y, y.copy()
+
+
 class ReusesItsDx(ReLU):
     workspace = None
 
@@ -431,6 +466,7 @@ class HiddenRandomness(Layer):
     [
         (KeepsState, "backward returns something else after a second forward"),
         (ReusesItsOutput, "a second forward writes to cache"),
+        (ReusesItsOutputButNotItsCache, "a second forward writes to y"),
         (ReusesItsDx, "backward writes to the dx that it returned before"),
         (HiddenRandomness, "forward returns another y for the same x, train and rng"),
     ],
@@ -592,8 +628,14 @@ def test_check_gradient_refuses_what_it_cannot_use():
     for values in {"W": W.astype(np.float32)}, {"W": W.T}:
         with pytest.raises(ArgumentError, match="W must be a C-contiguous float64 array"):
             check_gradient(lambda: 0.0, values, values)
-    with pytest.raises(ArgumentError, match="give both of each"):
-        check_gradient(lambda: 0.0, {"W": W}, {"V": W})
+    fixed = W.copy()
+    fixed.flags.writeable = False
+    for value in fixed, [1.0, 2.0]:
+        with pytest.raises(ArgumentError, match="W must be .* that can be written to"):
+            check_gradient(lambda: 0.0, {"W": value}, {"W": W})
+    for values, gradients in ({"W": W}, {"V": W}), ({}, {}):
+        with pytest.raises(ArgumentError, match="give both of each"):
+            check_gradient(lambda: 0.0, values, gradients)
 
 
 def test_the_floor_does_not_hide_small_gradients():

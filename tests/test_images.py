@@ -341,4 +341,6 @@ def test_save_gif_refuses(tmp_path, frames):
 def test_save_png_refuses_what_is_no_image(tmp_path, shape):
     with pytest.raises(ArgumentError, match="image_grid first"):
         save_png(tmp_path / "a.png", np.zeros(shape, np.uint8))
+    with pytest.raises(ArgumentError):
+        save_png(tmp_path / "a.png", np.zeros(shape))
     assert not os.listdir(tmp_path)

@@ -49,6 +49,12 @@ def test_uniform_has_the_range_and_the_moments():
     assert len(np.unique(w)) == n
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (2, 3), (3, 1, 2)])
+def test_uniform_fills_a_parameter_of_any_shape(shape):
+    n = math.prod(shape)
+    assert bits(drawn(Uniform(1), shape).reshape(n)) == bits(np.random.default_rng(0).uniform(-1, 1, n))
+
+
 def test_uniform_of_radius_0_is_0():
     assert not drawn(Uniform(0), (3, 4)).any()
 

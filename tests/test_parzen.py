@@ -277,6 +277,7 @@ def test_warns_by_name(xp):
     assert caught_by(evaluate, samples, x, x, around[:2]) == [SigmaEdgeWarning]
     assert caught_by(evaluate, samples, x, x, [best]) == [SigmaEdgeWarning]  # fixed by hand
     assert caught_by(evaluate, samples[:999], x, x, around) == [FewSamplesWarning]
+    assert caught_by(select_sigma, samples[:999], x, around) == [FewSamplesWarning]
     assert caught_by(ParzenWindow(best).fit(samples[:999]).log_likelihood, x) == [FewSamplesWarning]
     assert caught_by(ParzenWindow(best).fit(samples[:999]).score_samples, x) == []
     assert all(issubclass(c, ParzenWarning) for c in (SigmaEdgeWarning, FewSamplesWarning, RangeWarning))
@@ -430,7 +431,7 @@ def test_command_options(files, capsys):
     assert capsys.readouterr().out == f"{expected}\n"
     with pytest.raises(SystemExit):
         run("a", "--validation", "b", "--test", "c", "--validation-rows", "9:3")
-    assert "--validation-rows" in capsys.readouterr().err
+    assert "--validation-rows: 9:3 is no range of rows: give A:B" in capsys.readouterr().err
 
 
 def test_command_prints_warnings(files, capsys):
@@ -458,6 +459,7 @@ def test_command_refuses_validation_rows_past_the_end(files):
         (lambda path: path.write_bytes(b""), "IDX"),
         (lambda path: path.write_bytes(b"PNG and so on"), "IDX"),
         (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00"), "numpy.save"),
+        (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x03\x00{'(" + bytes(64)), "numpy.save"),  # tokenize.TokenError
         (lambda path: np.save(path, np.array([{}, 1], object)), "allow_pickle=False"),
         (lambda path: np.save(path, np.arange(6).reshape(2, 3)), "int64 of shape"),
         (lambda path: np.save(path, np.arange(6.0)), r"of shape \(6,\)"),

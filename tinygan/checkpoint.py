@@ -79,7 +79,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing could be written, there may be nothing to remove either
+            temporary.unlink()
         if isinstance(error, OSError):
             size = sum(array.nbytes for array in arrays.values()) / 1e6
             raise CheckpointError(
@@ -111,6 +112,8 @@ def load_checkpoint(path: str | os.PathLike[str], architecture: dict[str, str] |
             arrays |= {name: _read(archive, name) for name in (*VECTORS, "digest")}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file: name a checkpoint that a run has written") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: {error.strerror}: make it readable") from error
     except CheckpointError:
         raise
     except Exception as error:  # zipfile, the npy reader and json raise a dozen kinds on damaged bytes

@@ -88,7 +88,7 @@ class GAN:
             # "Sample minibatch of m examples {x⁽¹⁾, …, x⁽ᵐ⁾} from data generating distribution p_data(x)."
             x = next(batches)
             # "Update the discriminator by ascending its stochastic gradient"
-            D_cost = self.discriminator_step(x, self.G(z), rng)
+            D_cost = self.discriminator_step(x, self.G.forward(z, train=True, rng=rng)[0], rng)
         # "end for"
         # The released code takes the last update of D together with the first of G, from one z and one forward pass.
         if self.variant == "simultaneous":

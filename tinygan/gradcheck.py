@@ -151,7 +151,7 @@ def check_gradient(
 
     Raises GradientError with the table if a relative error exceeds 10⁻⁶; ArgumentError for arrays it cannot use.
     """
-    if values.keys() != gradients.keys():
+    if not values or values.keys() != gradients.keys():
         raise ArgumentError(f"values has {', '.join(values)}, gradients has {', '.join(gradients)}: give both of each")
     return _require(_check_cost("cost", cost, values, gradients, seed))
 
@@ -201,8 +201,10 @@ def _compare(
     rng = random_generator(np, seed, "directions")
     blocks, faults = [], []
     for name, value, gradient in triples:
-        if value.dtype != np.float64 or not value.flags.c_contiguous:
-            raise ArgumentError(f"{name} must be a C-contiguous float64 array: central differences need the digits")
+        if getattr(value, "dtype", None) != np.float64 or not (value.flags.c_contiguous and value.flags.writeable):
+            raise ArgumentError(
+                f"{name} must be a C-contiguous float64 array that can be written to: central differences need the digits"
+            )
         if np.shape(gradient) != value.shape:
             faults.append(f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}")
         elif value.size:
@@ -310,9 +312,12 @@ def _undeclared(name: str) -> str:
 
 
 def _identical(a: Any, b: Any) -> bool:
+    """Whether two arrays, or two caches, are the same bit for bit: −0 is not 0, NaN is NaN."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.shape == b.shape and a.tobytes() == b.tobytes()  # bit for bit: −0 is not 0, NaN is NaN
-    return a is None and b is None
+        return a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_identical, a, b))
+    return type(a) is type(b) and isinstance(a, int | float | np.generic | None) and a == b
 
 
 def _check_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
@@ -325,10 +330,15 @@ def _check_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
         x = np.array(x, np.float64, order="C")
     subject = f"{layer!r} on an input of shape {x.shape}"
     report = _check_mode(subject, layer, x, True, seed)
-    y, y_test = (layer.forward(x.copy(), train, _masks(seed))[0] for train in (True, False))
-    if _identical(y, y_test):
+    training, testing = (layer.forward(x.copy(), train, _masks(seed)) for train in (True, False))
+    if _identical(training, testing):
         return report
-    also = _check_mode(subject, layer, x, False, seed)
+    try:
+        also = _check_mode(subject, layer, x, False, seed)
+    except (GradientError, ArgumentError):
+        raise
+    except Exception as error:
+        raise GradientError(f"{subject}: after forward(x, train=False), {type(error).__name__}: {error}") from error
     return Report(subject, report.blocks + also.blocks, report.faults + also.faults)
 
 

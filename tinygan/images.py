@@ -44,6 +44,8 @@ def to_uint8(x: Array, image_shape: Sequence[int] | None = None) -> Array:
         return x
     if x.dtype.kind != "f":
         raise ArgumentError(f"images are {x.dtype}: uint8, or floats in [0, 1], can be drawn")
+    if not x.size:
+        raise ArgumentError(f"images of shape {x.shape} have no pixels")
     low, high = x.min(), x.max()  # NaN if there is one
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise ArgumentError(

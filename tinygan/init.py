@@ -20,7 +20,7 @@ class Uniform:
         self.radius = radius
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        for row in out.reshape(len(out), -1):
+        for row in np.atleast_2d(out):
             row[...] = rng.uniform(-self.radius, self.radius, row.shape)
 
 
@@ -71,11 +71,12 @@ class AuthorsUniform:
         self.radius, self.stream, self.pieces = radius, stream, pieces
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        n_in, columns = _matrix_shape(self, out)
-        unit_major = self.stream.uniform(-self.radius, self.radius, out.shape)
-        self.stream.uniform(0, 1, out.shape)  # drawn and thrown away, as the released code does
-        units = columns // self.pieces
-        out[...] = unit_major.reshape(n_in, units, self.pieces).swapaxes(1, 2).reshape(out.shape)
+        _, columns = _matrix_shape(self, out)
+        for row in out:
+            unit_major = self.stream.uniform(-self.radius, self.radius, columns)
+            row[...] = unit_major.reshape(columns // self.pieces, self.pieces).T.ravel()
+        for _ in out:
+            self.stream.uniform(0, 1, columns)  # drawn and thrown away, as the released code does
 
 
 def _matrix_shape(init: Any, out: np.ndarray) -> tuple[int, int]:

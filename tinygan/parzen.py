@@ -338,10 +338,9 @@ def command(args: argparse.Namespace) -> int:
 
 def _row_range(text: str) -> slice:
     start, _, stop = text.partition(":")
-    rows = slice(int(start), int(stop))  # argparse turns a ValueError into its own message
-    if not 0 <= rows.start < rows.stop:
-        raise ValueError
-    return rows
+    if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
+        raise argparse.ArgumentTypeError(f"{text} is no range of rows: give A:B with 0 ≤ A < B")
+    return slice(int(start), int(stop))
 
 
 def _read_rows(path: str) -> Array:
@@ -352,7 +351,7 @@ def _read_rows(path: str) -> Array:
         with open(path, "rb") as file:
             is_npy = file.read(6) == b"\x93NUMPY"
         images = np.load(path, allow_pickle=False) if is_npy else read_idx(path)
-    except (OSError, EOFError, MemoryError, ValueError) as error:
+    except Exception as error:  # the npy reader raises half a dozen kinds on damaged bytes
         # read_idx speaks of data sets, whose damaged files are to be fetched again; these may be somebody's only samples.
         reason = "neither .npy nor sound IDX" if isinstance(error, DataError) else getattr(error, "strerror", None) or error
         raise DataError(f"{path}: {reason}: give numbers in a .npy file, as numpy.save writes it, or in IDX") from error
