@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import keep_record, markdown_table, read_records
+from records import departures, keep_record, markdown_table, read_records
 
-from tinygan import GAN, DataError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
+from tinygan import GAN, ArgumentError, DataError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
 from tinygan.backend import Array
 from tinygan.losses import generator_loss
 from tinygan.network import rows
@@ -198,10 +198,12 @@ def main() -> None:
             parser.error(f"unknown choice {choice!r}: choose from {', '.join(CHOICES)}")
     if args.look and args.choices:
         parser.error("--look trains nothing: give either choices or --look")
-    for path in args.look:
-        keep_record(LOOKED, look(path, args.data), ("variant", "seed", "epoch"))
-    if args.choices and (name := load_mnist(args.data).name) != "mnist":
+    if (args.choices or args.look) and (name := load_mnist(args.data).name) != "mnist":
         raise DataError(f"{name}: this is about MNIST; name the folder of its four files with --data")
+    for path in args.look:
+        if departs := departures(common.load_run(path)[0].configuration).keys() - {"variant"}:
+            raise ArgumentError(f"{path}: its run departs from the released recipe in {', '.join(sorted(departs))}")
+        keep_record(LOOKED, look(path, args.data), ("variant", "seed", "epoch"))
     for seed in args.seeds:
         for choice in args.choices:
             keep_record(RESULTS, train(choice, seed, args.epochs, args.data), ("choice", "seed"))

@@ -1,4 +1,4 @@
-"""What the studies share: their files of results, and the Markdown of their tables."""
+"""What the studies share: what a departure is, their files of results, and the Markdown of their tables."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import common
+
+RELEASED = {  # the recipe as the authors released it; what differs from it is a departure
+    "batch_size": 100,
+    "calm": False,
+    "discriminator_width": 240,
+    "dtype": "float32",
+    "generator_steps": 1,
+    "generator_width": 1200,
+    "k": 1,
+    "learning_rate": 0.1,
+    "prior": "uniform",
+    "schedule_compression": 1.0,
+    "variant": "simultaneous",
+}
+
+
+def departures(settings: dict[str, Any]) -> dict[str, Any]:
+    """Of a run's settings, those in which it departs from the recipe as the authors released it."""
+    released = RELEASED | {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
+    return {name: value for name, value in settings.items() if name in released and value != released[name]}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -26,29 +26,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import markdown_table, read_records, score
+from records import departures, markdown_table, read_records, score
 
 from tinygan import load_mnist
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
-RELEASED = {  # the recipe as the authors released it; what differs from it is a departure
-    "batch_size": 100,
-    "calm": False,
-    "discriminator_width": 240,
-    "dtype": "float32",
-    "generator_steps": 1,
-    "generator_width": 1200,
-    "k": 1,
-    "learning_rate": 0.1,
-    "prior": "uniform",
-    "schedule_compression": 1.0,
-    "variant": "simultaneous",
-}
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST = 10  # epochs of V in the plot: whether a run begins to learn is decided in them
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
-SHOWN = (10, 20, 50, 100, 200, 300)  # epochs whose validation log-likelihood the table has
+SHOWN = (10, 20, 30, 50, 100, 200, 300)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
     ("Stacked CAE", "121 ± 1.6", "2110 ± 50"),
@@ -75,13 +62,12 @@ def take_in(folder: Path, data: str | None = None) -> None:
     evaluated_at = max(evaluations, default=None)
     if {result["test_rows"] for kept in evaluations.values() for result in kept.values()} - {TEST_ROWS}:
         raise SystemExit(f"{folder}: measured on other test images than MNIST's {TEST_ROWS:,}")
-    reading = results.get("reading")
-    if not reading and "diverged" not in facts:
+    reading, read_at = results.get("reading"), results.get("epochs")
+    if not reading and "diverged" not in facts and (folder / "checkpoint.npz").exists():
         dataset = load_mnist(data)
         trainer, _ = mnist.resume(folder / "checkpoint.npz", dataset)
-        reading = mnist.read(trainer, dataset)["reading"]
-    released = RELEASED | {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
-    options = {name: value for name, value in settings.items() if name in released and value != released[name]}
+        reading, read_at = mnist.read(trainer, dataset)["reading"], trainer.epoch
+    options = departures(settings)
     flags = "".join(f" --{name.replace('_', '-')}" + f" {value}" * (value is not True) for name, value in options.items())
     epochs = len(rows) + ("diverged" in facts)  # the one that it diverged in has no row
     record = {
@@ -97,6 +83,7 @@ def take_in(folder: Path, data: str | None = None) -> None:
         "threads": environment["threads"],
         "versions": {name: environment[name] for name in ("tinygan", "python", "numpy")},
         "reading": reading,
+        "reading_at_epoch": read_at,
         "diverged": facts.get("diverged"),
         "traces": [
             {"epoch": int(row["epoch"]), "D_x": float(row["D_x"]), "D_G_z": float(row["D_G_z"]), "value": float(row["value"])}
@@ -194,8 +181,10 @@ def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
 def ending(record: dict[str, Any]) -> str:
     if record["diverged"]:
         return f"diverged in epoch {record['epochs'] + 1}"
+    if not record["reading"]:
+        return "no checkpoint"
     words = re.split(": (?:over|after|D\\()", record["reading"])[0]  # without the figures
-    return words if record["finished"] else f"stopped: {words}"
+    return words if record["finished"] else f"so far: {words}"
 
 
 def main() -> None:

@@ -152,7 +152,7 @@ class Run:
                 f"{self.checkpoint} exists: go on from it with --resume, start afresh with --overwrite, "
                 f"or choose another folder with --out"
             )
-        self.earlier = self._read_facts() if self.resumes else {}
+        self.earlier = self._read_facts() if args.resume else {}
         self.timing: dict[int, tuple[str, ...]] = {}
         print(f"run: {self.folder}", file=sys.stderr)
 
@@ -184,7 +184,7 @@ class Run:
         self.configuration = settings | {"noise": trainer.noise, "data": dataset.name} | sizes | shape
         stale = ["checkpoint*.npz.tmp", "metrics.csv.tmp", "run.json.tmp", "samples.gif.tmp", "samples/epoch-*.png.tmp"]
         if self.resumes:
-            saved, now = trainer.restore(self.checkpoint).configuration | shape, self.configuration
+            saved, now = shape | trainer.restore(self.checkpoint).configuration, self.configuration
             differences = [
                 f"{key} is {saved.get(key)} in the checkpoint, {now.get(key)} now"
                 for key in sorted(saved.keys() | now.keys())
@@ -213,14 +213,15 @@ class Run:
             "environment": environment(trainer),
         }
         # The commits of this project at which the run's earlier epochs were trained.
-        commits = [*self.earlier.get("earlier_commits", []), self.earlier.get("environment", {}).get("commit")]
+        before = self.earlier if self.resumes else {}
+        commits = [*before.get("earlier_commits", []), before.get("environment", {}).get("commit")]
         now = self.facts["environment"]["commit"]
         self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(commits) if commit not in (now, None)]
         write_json(self.folder / "run.json", self.facts)
 
     def _read_facts(self) -> dict[str, Any]:
-        """The run.json of the run that goes on; where it is lost, nothing but the run's history is."""
-        with contextlib.suppress(OSError, ValueError):
+        """The run.json of the run that goes on; where it is lost, so are its number of epochs and its earlier commits."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
             return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
         return {}
 
@@ -404,7 +405,7 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
     samples, data   the same number of each; data held out
 
     D has won if it tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if fewer
-    than one sample in ten is distinct; unless these are the first epochs, and D still says ½ to everything: V = −log 4.
+    than one sample in ten is distinct; unless the game has not begun: V never was further than 0.05 from −log 4.
     D(x), D(G(z)) and V are means over the last five epochs.
     """
     figures = diversity(samples, data)
@@ -415,7 +416,7 @@ def reading(metrics: list[dict[str, Any]], samples: Any, data: Any) -> dict[str,
     if value > -0.01:
         words.append("D has won: G is stuck")
     if count < len(samples) / 10:
-        early = len(metrics) <= 5 and abs(value + np.log(4)) < 0.05
+        early = all(abs(row["value"] + np.log(4)) < 0.05 for row in metrics)
         words.append("too early to tell" if early else f"collapsed to {count} distinct sample{'s' if count > 1 else ''}")
     epochs = f"over the last {len(last)} epochs" if len(last) > 1 else "after the only epoch"
     text = (

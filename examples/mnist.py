@@ -66,6 +66,7 @@ SIGMA_ROWS = 1_000  # the first of the validation set choose σ
 EVALUATION_SEED = 2014  # of the noise behind the samples, whatever the run
 
 PICTURE = 100  # samples in a picture
+SMOKE = "-smoke"  # at the end of a data set's name: only a few of its images
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -208,6 +209,8 @@ def read(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
 
 def evaluate_checkpoint(path: Path, dataset: Dataset, xp: Any) -> None:
     checkpoint, G = common.load_run(path, xp)
+    if checkpoint.configuration["data"].endswith(SMOKE):
+        dataset = smaller(dataset)
     common.require_same_data(checkpoint.configuration, dataset)  # or test images may be among those it was trained on
     facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
     facts["data"] = {"name": dataset.name, "source": dataset.source}
@@ -223,7 +226,7 @@ def smaller(dataset: Dataset) -> Dataset:
 
     return replace(
         dataset,
-        name=f"{dataset.name}-smoke",
+        name=dataset.name + SMOKE,
         train=cut(dataset.train, 1000),
         validation=cut(dataset.validation, 200),
         test=cut(dataset.test, 200),
@@ -239,9 +242,10 @@ def program() -> None:
         dataset = load_mnist(args.data, download=not args.smoke)
         samples = SAMPLES
         if args.smoke:
-            dataset, samples, args.epochs = smaller(dataset), 1000, args.epochs or 2
+            dataset, samples = smaller(dataset), 1000
             args.picture_every = args.evaluate_every = 1
-        args.epochs = args.epochs or run.earlier.get("epochs") or (SUBSET_EPOCHS if dataset.name == "mnist-subset" else EPOCHS)
+        own = {"mnist-subset": SUBSET_EPOCHS}.get(dataset.name, 2 if args.smoke else EPOCHS)
+        args.epochs = args.epochs or run.earlier.get("epochs") or own
         gan = build(args, xp, bias_from_marginals(dataset.train.images))
         trainer = train_with(args, gan, dataset)
         run.start(trainer, dataset)

@@ -608,10 +608,11 @@ def _bind(signature, name, args, kwargs):
         raise TypeError(f"{name}(): {error}, CuPy has {name}{signature}") from None
 
 
-def _argument(name, value):
+def _argument(name, value, function):
     if name == "tup":
         return [_array(x) for x in value]
-    if isinstance(value, np.ndarray) or name in OTHER_OPERANDS and isinstance(value, list | tuple):
+    is_list = isinstance(value, list | tuple) and name in OTHER_OPERANDS and function != "isclose"
+    if isinstance(value, np.ndarray) or is_list:
         raise TypeError(f"Unsupported type {type(value)}")
     return value._a if isinstance(value, ndarray) else value
 
@@ -626,7 +627,7 @@ def _from_numpy(name, signature, source=np, on_device=True):
         arguments.update(arguments.pop("kwargs", {}))
         out = arguments.pop("out", None)
         first, *others = (
-            (k, _argument(k, v)) for k, v in arguments.items() if v is not None or k not in ("dtype", "where")
+            (k, _argument(k, v, name)) for k, v in arguments.items() if v is not None or k not in ("dtype", "where")
         )
         if on_device and first[0] != "tup":
             _array(arguments[first[0]])

@@ -79,7 +79,7 @@ class GAN:
 
         prior    prior() draws a minibatch of m noise samples, (m, n)
         batches  next(batches) is a minibatch of m examples, (m, d)
-        rng      where D's dropout masks come from
+        rng      where dropout masks come from
         """
         # "for k steps do"
         for _ in range(self.k if self.variant != "simultaneous" else self.k - 1):

@@ -313,11 +313,13 @@ def _undeclared(name: str) -> str:
 
 def _identical(a: Any, b: Any) -> bool:
     """Whether two arrays, or two caches, are the same bit for bit: −0 is not 0, NaN is NaN."""
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.shape == b.shape and a.tobytes() == b.tobytes()
+    numbers = np.ndarray | np.generic | int | float
+    if isinstance(a, numbers) and isinstance(b, numbers):
+        a, b = np.asarray(a), np.asarray(b)
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(_identical, a, b))
-    return type(a) is type(b) and isinstance(a, int | float | np.generic | None) and a == b
+    return a is None and b is None
 
 
 def _check_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
