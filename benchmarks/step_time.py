@@ -543,11 +543,16 @@ def sweep(args):
 
 def sweep_row(args, name, **settings):
     times, memory = contest(args, [("floor", args.variant), ("tinygan", args.variant)], **settings)
-    floor, ours = (statistics.median(ms) for ms in times.values())
     vectors = vectors_size(*shapes(settings.get("width", args.width), args.d_width, args.pieces)) / 1e6
-    peak = memory[f"tinygan, {args.variant}"]
-    print(f"| {name} | {floor:.1f} | {ours:.1f} | {ours / floor:.2f} | {vectors:.0f} | {peak:.0f} |", flush=True)
-    return settings | {"milliseconds": times, "vectors_mb": vectors, "peak_mb": peak}
+    row = {"size": name, "milliseconds": times, "vectors_mb": vectors, "peak_mb": memory[f"tinygan, {args.variant}"]}
+    print(sweep_line(row), flush=True)
+    return row
+
+
+def sweep_line(row):
+    floor, ours = (statistics.median(ms) for ms in row["milliseconds"].values())
+    cells = f"{floor:.1f} | {ours:.1f} | {ours / floor:.2f} | {row['vectors_mb']:.0f} | {row['peak_mb']:.0f}"
+    return f"| {row['size']} | {cells} |"
 
 
 def vectors_size(G, D):

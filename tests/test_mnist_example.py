@@ -706,6 +706,18 @@ def test_the_size_that_the_sweep_states_is_that_of_the_three_vectors():
     assert step_time.vectors_size(*step_time.shapes(args.width, args.d_width, args.pieces)) == held
 
 
+def test_the_readmes_speed_is_that_of_the_committed_results():
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    sweep, one_core = (
+        json.loads((study.RESULTS / f"{name}.json").read_text()) for name in ("step_sweep", "step_time_one_core")
+    )
+    for row in sweep["batch_size"] + sweep["width"]:
+        assert step_time.sweep_line(row) in readme
+    median = {name: np.median(times) for name, times in one_core["milliseconds"].items()}
+    alternating, simultaneous = (median[f"tinygan, {v}"] / median[f"floor, {v}"] for v in ("alternating", "simultaneous"))
+    assert f"the ratio is {alternating:.2f} for `alternating` and {simultaneous:.2f} for `simultaneous`" in readme
+
+
 def test_a_record_replaces_the_one_of_its_key_and_no_other(tmp_path):
     path, key = tmp_path / "records.json", ("run", "seed")
     assert records.read_records(path) == []
