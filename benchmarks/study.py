@@ -116,10 +116,12 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained", width_ratios=(3, 2))
+    departing = sorted({departure(record) for record in records.values()} - {""})
     for name, record in sorted(records.items(), key=lambda item: (list(LINES).index(item[1]["variant"]), item[0])):
         line, colours = LINES[record["variant"]]
-        departs = record["departs_in"].keys() - {"variant"}
-        colour = "grey" if departs else plt.get_cmap(colours)(0.95 - 0.13 * min(record["seed"], 4))
+        colour = plt.get_cmap(colours)(0.95 - 0.13 * min(record["seed"], 4))
+        if departure(record):  # in more than its variant: a colour of its own, for all its seeds
+            colour = plt.get_cmap("Dark2")(departing.index(departure(record)) % 8)
         style = {"color": colour, "linestyle": line, "marker": ".", "markersize": 4}
         curve = {int(epoch): value for epoch, value in record["validation_log_likelihoods"].items()}
         left.plot(list(curve), list(curve.values()), label=name, **style)
@@ -137,6 +139,12 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     right.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title=f"the first {FIRST} epochs")
     figure.legend(fontsize="small", loc="outside right upper")
     figure.savefig(PLOT, dpi=90)
+
+
+def departure(record: dict[str, Any]) -> str:
+    """In words, in what the run departs from the released recipe beside its variant."""
+    others = sorted((name, value) for name, value in record["departs_in"].items() if name != "variant")
+    return ", ".join(name.replace("_", " ") + f" {value}" * (value is not True) for name, value in others)
 
 
 def measured_score(record: dict[str, Any]) -> str:
@@ -167,8 +175,8 @@ def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
     columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in SHOWN), "last", "test (fine σ)", "at its end"]
     rows = []
     for record in sorted(records.values(), key=lambda r: (len(r["departs_in"]), str(r["departs_in"]), r["seed"])):
-        departures = sorted(record["departs_in"].items(), key=lambda item: item[0] != "variant")
-        departs = ", ".join(name.replace("_", " ") + f" {value}" * (value is not True) for name, value in departures)
+        variant = f"variant {record['variant']}" if "variant" in record["departs_in"] else ""
+        departs = ", ".join(filter(None, (variant, departure(record))))
         curve = record["validation_log_likelihoods"]
         cells = [departs or "nothing", record["seed"], record["epochs"]]
         cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in SHOWN]
