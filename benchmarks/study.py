@@ -138,7 +138,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     right.text(0.99, -np.log(4), "−log 4: D = ½", transform=right.get_yaxis_transform(), va="bottom", ha="right", color="grey")
     right.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title=f"the first {FIRST} epochs")
     figure.legend(fontsize="small", loc="outside right upper")
-    figure.savefig(PLOT, dpi=80)
+    figure.savefig(PLOT, dpi=85, pil_kwargs={"optimize": True})
 
 
 def departure(record: dict[str, Any]) -> str:
