@@ -1,8 +1,8 @@
 """Why `alternating` loses its balance where `simultaneous` keeps it: the two, and what lies between them, on MNIST.
 
-    python benchmarks/balance.py old-fresh-fresh new-same-same --seeds 0 1 2     train these (minutes an epoch)
-    python benchmarks/balance.py --look CHECKPOINT …                             what one update of D changes for G
-    python benchmarks/balance.py                                                 the tables of all that was measured
+    python benchmarks/balance.py old-fresh-fresh new-same-same --seeds 0 1 2 3 4     train these (minutes an epoch)
+    python benchmarks/balance.py --look CHECKPOINT …                                 what one update of D changes for G
+    python benchmarks/balance.py                                                     the tables of all that was measured
 
 The two variants differ in three things, and here each can be set by itself. G's gradient is taken
 
@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import departures, keep_record, markdown_table, read_records
+from records import departures, keep_record, markdown_table, read_records, released
 
 from tinygan import GAN, ArgumentError, DataError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
 from tinygan.backend import Array
@@ -90,8 +90,7 @@ def forward(D: Network, x: Array, like: list[Any] | None, rng: Any) -> tuple[Arr
 def prepare(seed: int, data: str | None, choice: str) -> Trainer:
     """The released recipe as examples/mnist.py has it, with a BetweenGAN."""
     dataset = load_mnist(data)
-    widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH}
-    recipe = argparse.Namespace(**mnist.DEFAULTS | widths | {"seed": seed, "calm": False, "generator_cost": None})
+    recipe = argparse.Namespace(**released() | {"seed": seed, "generator_cost": None})
     gan = mnist.build(recipe, np, bias_from_marginals(dataset.train.images))
     return mnist.train_with(recipe, BetweenGAN(gan, choice), dataset)
 

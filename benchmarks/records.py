@@ -6,26 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import common
+import mnist
 
-RELEASED = {  # the recipe as the authors released it; what differs from it is a departure
-    "batch_size": 100,
-    "calm": False,
-    "discriminator_width": 240,
-    "dtype": "float32",
-    "generator_steps": 1,
-    "generator_width": 1200,
-    "k": 1,
-    "learning_rate": 0.1,
-    "prior": "uniform",
-    "schedule_compression": 1.0,
-    "variant": "simultaneous",
-}
+
+def released() -> dict[str, Any]:
+    """The settings of the recipe as the authors released it, which are the defaults of examples/mnist.py."""
+    widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH}
+    return mnist.DEFAULTS | widths | {"calm": False}
 
 
 def departures(settings: dict[str, Any]) -> dict[str, Any]:
     """Of a run's settings, those in which it departs from the recipe as the authors released it."""
-    released = RELEASED | {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
-    return {name: value for name, value in settings.items() if name in released and value != released[name]}
+    own = {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
+    recipe = {name: value for name, value in (released() | own).items() if name not in ("seed", "backend")}
+    return {name: value for name, value in settings.items() if name in recipe and value != recipe[name]}
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ import common
 import mnist
 from records import departures, markdown_table, read_records, score
 
-from tinygan import load_mnist
+from tinygan import DataError, load_mnist
 
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
@@ -45,14 +45,17 @@ PAPER = [  # Table 1 of the paper
 
 
 def take_in(folder: Path, data: str | None = None) -> None:
-    """One run's folder as one JSON file among the results. data: the folder of MNIST, for runs that have not ended."""
+    """One run's folder as one JSON file among the results. Raises DataError unless it is about MNIST.
+
+    data   the folder of MNIST's files, for runs that have not ended
+    """
     folder = folder.resolve()
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     settings = facts["configuration"]
     if settings["data"] != "mnist":
-        raise SystemExit(f"{folder}: trained on {settings['data']}: this study is about MNIST")
+        raise DataError(f"{folder}: trained on {settings['data']}: this study is about MNIST")
     environment = facts["environment"]
     results = facts.get("results", {})
     evaluations = {results["epochs"]: results["evaluation"]} if results else {}
@@ -61,7 +64,7 @@ def take_in(folder: Path, data: str | None = None) -> None:
         evaluations[kept["epoch"]] = kept["evaluation"]
     evaluated_at = max(evaluations, default=None)
     if {result["test_rows"] for kept in evaluations.values() for result in kept.values()} - {TEST_ROWS}:
-        raise SystemExit(f"{folder}: measured on other test images than MNIST's {TEST_ROWS:,}")
+        raise DataError(f"{folder}: measured on other test images than MNIST's {TEST_ROWS:,}")
     reading, read_at = results.get("reading"), results.get("epochs")
     if not reading and "diverged" not in facts and (folder / "checkpoint.npz").exists():
         dataset = load_mnist(data)
@@ -160,7 +163,7 @@ def candidates(records: dict[str, dict[str, Any]]) -> list[tuple[float, dict[str
 
 def table_1(records: dict[str, dict[str, Any]]) -> str:
     """The paper's Table 1 with a row of ours."""
-    rows = [(f"{name}, the paper", mnist, tfd) for name, mnist, tfd in PAPER]
+    rows = [(f"{name}, the paper", *scores) for name, *scores in PAPER]
     measured = candidates(records)
     ours = "no run was measured yet"
     if measured:

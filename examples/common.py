@@ -215,8 +215,8 @@ class Run:
         # The commits of this project at which the run's earlier epochs were trained.
         before = self.earlier if self.resumes else {}
         commits = [*before.get("earlier_commits", []), before.get("environment", {}).get("commit")]
-        now = self.facts["environment"]["commit"]
-        self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(commits) if commit not in (now, None)]
+        present = self.facts["environment"]["commit"]
+        self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(commits) if commit not in (present, None)]
         write_json(self.folder / "run.json", self.facts)
 
     def _read_facts(self) -> dict[str, Any]:

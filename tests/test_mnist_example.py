@@ -217,6 +217,12 @@ def test_a_checkpoint_is_evaluated_on_the_data_it_was_trained_on_alone(run, call
     assert not list(checkpoint.parent.glob("*.evaluation.json"))
 
 
+def test_a_smoke_runs_checkpoint_is_evaluated_on_its_few_images(run, call, data):
+    checkpoint = run("a", "--smoke", "--epochs", 1) / "checkpoint.npz"
+    call(mnist.program, "--evaluate", checkpoint, "--backend", "numpy", "--data", data)
+    assert json.loads(checkpoint.with_suffix(".evaluation.json").read_text())["data"]["name"].endswith("-smoke")
+
+
 def test_a_resumed_run_is_the_run_that_never_stopped(run, capsys):
     whole = run("whole", "--epochs", 4)
     folder = run("parts", "--epochs", 2)
@@ -641,7 +647,8 @@ def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, d
     cosines = [record[f"cosine_{what}"] for what in ("z", "masks", "both", "theta_d")]
     assert -1 <= min(cosines[:3]) < cosines[3] <= 1
     assert f"| alternating | 3 | 2 | {record['moved_own']:+.2f} | " in balance.table_of_looks([record])
-    for name, words in ("mnist", "departs from the released recipe in batch_size, "), ("idx-tiny", "this is about MNIST"):
+    monkeypatch.setitem(mnist.DEFAULTS, "k", 2)
+    for name, words in ("mnist", "departs from the released recipe in k$"), ("idx-tiny", "this is about MNIST"):
         monkeypatch.setattr(balance, "load_mnist", lambda path, name=name: argparse.Namespace(name=name))
         monkeypatch.setattr(sys, "argv", ["balance.py", "--look", str(folder / "checkpoint.npz")])
         with pytest.raises(TinyganError, match=words):
@@ -684,6 +691,23 @@ def test_readme_and_guide_have_the_tables_of_the_committed_results():
     assert balance.table_of_looks(stored(balance.LOOKED)) in guide
 
 
+def test_the_guide_counts_the_runs_that_learn():
+    """By the criterion of the reading: V ≤ −0.01, and one sample in ten is distinct."""
+    guide = (EXAMPLES / "GUIDE.md").read_text(encoding="utf-8")
+    runs, between = study.runs(), records.read_records(balance.RESULTS)
+
+    def variant(name):
+        return sum(runs[f"{name}-s{seed}"]["reading"].startswith("learning: ") for seed in range(5))
+
+    def choice(name):
+        ends = [(r["curve"][-1]["value"], r["distinct_of_1000"]) for r in between if r["choice"] == name]
+        assert len(ends) == 5
+        return sum(value <= -0.01 and distinct >= 100 for value, distinct in ends)
+
+    assert f"| at the old θ_d | {variant('sim')} of 5 (`simultaneous`) | {choice('old-fresh-fresh')} of 5 |" in guide
+    assert f"| at the new θ_d | {choice('new-same-same')} of 5 (seeds 0 and 3) | {variant('alternating')} of 5 (`alt" in guide
+
+
 def test_table_1_has_the_released_recipes_best_run_by_validation():
     """Not the best on the test set, no departure, and no run that was not measured."""
 
@@ -713,6 +737,9 @@ def test_the_readmes_speed_is_that_of_the_committed_results():
     )
     for row in sweep["batch_size"] + sweep["width"]:
         assert step_time.sweep_line(row) in readme
+    for name in "alternating", "simultaneous":
+        work = step_time.gflop(step_time.products(name, 100, *step_time.shapes(1200, 240, 5)))
+        assert f"the matrix products of `{name}` ({work:.2f} GFLOP)" in readme
     median = {name: np.median(times) for name, times in one_core["milliseconds"].items()}
     alternating, simultaneous = (median[f"tinygan, {v}"] / median[f"floor, {v}"] for v in ("alternating", "simultaneous"))
     assert f"the ratio is {alternating:.2f} for `alternating` and {simultaneous:.2f} for `simultaneous`" in readme
@@ -738,7 +765,7 @@ def test_the_study_shows_the_last_epoch_that_was_measured_on_the_test_set(run, m
     study.take_in(folder)
     assert json.loads((tmp_path / "results" / "mnist-a.json").read_text())["evaluated_at_epoch"] == 4
     monkeypatch.setattr(study, "TEST_ROWS", 10_000)
-    with pytest.raises(SystemExit, match="other test images than MNIST's 10,000"):
+    with pytest.raises(DataError, match="other test images than MNIST's 10,000"):
         study.take_in(folder)
     run("a", "--epochs", 2, "--overwrite")
     assert not list(folder.glob("*.evaluation.json"))

@@ -152,7 +152,8 @@ def check_gradient(
     Raises GradientError with the table if a relative error exceeds 10⁻⁶; ArgumentError for arrays it cannot use.
     """
     if not values or values.keys() != gradients.keys():
-        raise ArgumentError(f"values has {', '.join(values)}, gradients has {', '.join(gradients)}: give both of each")
+        has = (", ".join(names) or "nothing" for names in (values, gradients))
+        raise ArgumentError("values has {}, gradients has {}: give both of each".format(*has))
     return _require(_check_cost("cost", cost, values, gradients, seed))
 
 
@@ -169,7 +170,7 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
     and returns the same dx without it; need_dx=False returns None. Shapes agree, and float32 stays float32.
     Each row is treated by itself: backward gives the second half of dx from that half of dy and of the cache alone, cut
     out by network.rows, as the simultaneous variant of GAN asks for it.
-    Both train=True and train=False are checked where they differ.
+    Both train=True and train=False are checked where their y or their caches differ.
 
     Raises GradientError, whose message is the report, unless all of this holds. A few wrong entries of a layer that has
     kinks may lie on one: see whether another seed agrees.
