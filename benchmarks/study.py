@@ -7,13 +7,15 @@ A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, 
 log-likelihoods and what its last checkpoint says; where the test set was measured, also σ and test log-likelihood. Every run
 that was started belongs in here, collapses included. NAME is that of the run's folder.
 
-The plot: on the left the validation log-likelihoods of all runs, those of anneal.py starred, on the right V in the first
-epochs, where 0 is a D that has won. The tables: Table 1 with the released recipe's best run by validation, and every run,
-with its validation log-likelihoods on the way and, if it was measured, that of the test set at its last measured epoch.
+The plot: above the validation log-likelihoods of all runs, those of anneal.py starred; below on the left their first epochs,
+on the right V there for the released hyper-parameters, where 0 is a D that has won. The tables: Table 1 with the released
+recipe's best run by validation; each single departure beside the released recipe, seed by seed; and every run, with its
+validation log-likelihoods on the way and, if it was measured, that of the test set at its last measured epoch.
 """
 
 import argparse
 import csv
+import io
 import json
 import re
 import sys
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
@@ -33,8 +36,9 @@ from tinygan import DataError, load_mnist
 RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
-FIRST = 10  # epochs of V in the plot: whether a run begins to learn is decided in them
+FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
+MARKS = "osv^DPX<>ph"  # of the departures in the plot
 SHOWN = (10, 20, 30, 50, 100, 200, 300)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
@@ -112,42 +116,63 @@ def runs() -> dict[str, dict[str, Any]]:
 
 
 def draw(records: dict[str, dict[str, Any]]) -> None:
-    """Validation log-likelihood against epochs, every run a line, beside the paper's 225."""
+    """All runs' validation log-likelihoods, beside the paper's 225; the same in the first epochs, and V there."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), layout="constrained", width_ratios=(3, 2))
+    figure, axes = plt.subplot_mosaic([["whole", "whole"], ["early", "value"]], figsize=(12, 9), layout="constrained")
+    whole, early, value = (axes[name] for name in ("whole", "early", "value"))
     departing = sorted({departure(record) for record in records.values()} - {""})
-    for name, record in sorted(records.items(), key=lambda item: (list(LINES).index(item[1]["variant"]), item[0])):
+    named = set()
+    for _, record in sorted(records.items(), key=lambda item: (list(LINES).index(item[1]["variant"]), item[0])):
         line, colours = LINES[record["variant"]]
         colour = plt.get_cmap(colours)(0.95 - 0.13 * min(record["seed"], 4))
-        if departure(record):  # in more than its variant: a colour of its own, for all its seeds
-            colour = plt.get_cmap("Dark2")(departing.index(departure(record)) % 8)
-        style = {"color": colour, "linestyle": line, "marker": ".", "markersize": 4}
-        curve = {int(epoch): value for epoch, value in record["validation_log_likelihoods"].items()}
-        left.plot(list(curve), list(curve.values()), label=name, **style)
-        first = record["traces"][:FIRST]
-        right.plot([row["epoch"] for row in first], [row["value"] for row in first], **style)
+        style = {"color": colour, "linestyle": line, "marker": ".", "markersize": 4, "linewidth": 1.2}
+        label = f"{record['variant']}, seed {record['seed']}"
+        if departure(record):  # in more than its variant: a colour and a mark of its own, for all its seeds
+            i = departing.index(departure(record))
+            style |= {"color": plt.get_cmap("turbo")((i + 0.5) / len(departing)), "marker": MARKS[i % len(MARKS)]}
+            label = f"{record['variant']}, {departure(record)}"
+        else:
+            first = record["traces"][:FIRST]
+            value.plot([row["epoch"] for row in first], [row["value"] for row in first], **style)
+        label = f"_{label}" if label in named else label  # once in the legend
+        named.add(label)
+        curve = {int(epoch): nats for epoch, nats in record["validation_log_likelihoods"].items()}
+        whole.plot(list(curve), list(curve.values()), label=label, **style)
+        curve = {epoch: nats for epoch, nats in curve.items() if epoch <= EARLY}
+        early.plot(list(curve), list(curve.values()), **style)
     for record in read_records(RESULTS / "anneal.json"):
-        curve = {int(epoch): value for epoch, value in record["validation_log_likelihoods"].items()}
-        label = f"{record['run']}, η to 0 from epoch {record['from_epoch']}"
-        left.plot(list(curve), list(curve.values()), color="black", marker="*", markevery=[-1], linewidth=1, label=label)
-    left.axhline(225, color="grey", linestyle="--", linewidth=1)
-    left.text(0.01, 225, "225, the paper", transform=left.get_yaxis_transform(), va="bottom", color="grey")
-    left.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(None, 250))
-    right.axhline(-np.log(4), color="grey", linestyle=":", linewidth=1)
-    right.text(0.99, -np.log(4), "−log 4: D = ½", transform=right.get_yaxis_transform(), va="bottom", ha="right", color="grey")
-    right.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title=f"the first {FIRST} epochs")
+        curve = {int(epoch): nats for epoch, nats in record["validation_log_likelihoods"].items()}
+        label = f"{record['variant']}, seed {record['seed']}, η to 0 from epoch {record['from_epoch']}"
+        whole.plot(list(curve), list(curve.values()), color="black", marker="*", markevery=[-1], linewidth=1, label=label)
+    whole.axhline(225, color="grey", linestyle="--", linewidth=1)
+    whole.text(0.01, 225, "225, the paper", transform=whole.get_yaxis_transform(), va="bottom", color="grey")
+    whole.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(0, 240), title="every run, above 0")
+    early.set(xlabel="epoch", ylabel="validation log-likelihood, nats", title=f"the first {EARLY} epochs, collapses included")
+    value.axhline(-np.log(4), color="grey", linestyle=":", linewidth=1)
+    value.text(0.99, -np.log(4), "−log 4: D = ½", transform=value.get_yaxis_transform(), va="bottom", ha="right", color="grey")
+    value.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title="the three variants (0: D has won)")
     figure.legend(fontsize="small", loc="outside right upper")
-    figure.savefig(PLOT, dpi=85, pil_kwargs={"optimize": True})
+    with io.BytesIO() as file:
+        figure.savefig(file, dpi=100)
+        plt.close(figure)
+        picture = Image.open(file).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)  # a third of the size
+        picture.save(PLOT, optimize=True)
 
 
 def departure(record: dict[str, Any]) -> str:
     """In words, in what the run departs from the released recipe beside its variant."""
     others = sorted((name, value) for name, value in record["departs_in"].items() if name != "variant")
     return ", ".join(name.replace("_", " ") + f" {value}" * (value is not True) for name, value in others)
+
+
+def departs_in(record: dict[str, Any]) -> str:
+    """In words, in what the run departs from the released recipe; empty for the recipe itself."""
+    variant = f"variant {record['variant']}" if "variant" in record["departs_in"] else ""
+    return ", ".join(filter(None, (variant, departure(record))))
 
 
 def measured_score(record: dict[str, Any]) -> str:
@@ -173,15 +198,45 @@ def table_1(records: dict[str, dict[str, Any]]) -> str:
     return markdown_table(["Table 1", "MNIST, nats", "TFD, nats"], rows)
 
 
+def table_of_departures(records: dict[str, dict[str, Any]]) -> str:
+    """Each single departure that has several seeds, beside the released recipe with the same seeds.
+
+    Both are read at the last epoch at which all of these runs were measured, in nats on the validation images. The last
+    column is the mean of the differences, seed by seed, ± its standard error.
+    """
+    curves = {seed: curve for departs, seed, curve in single(records) if not departs}
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for departs, seed, curve in single(records):
+        if departs and curve and seed in curves:
+            found.setdefault(departs, {})[seed] = curve
+    rows = []
+    for departs, ours in sorted(found.items()):
+        seeds = sorted(ours)
+        common_epochs = set.intersection(*(set(ours[seed]) & set(curves[seed]) for seed in seeds))
+        if len(seeds) < 2 or not common_epochs:
+            continue
+        epoch = max(common_epochs, key=int)
+        theirs = [curves[seed][epoch] for seed in seeds]
+        difference = np.subtract([ours[seed][epoch] for seed in seeds], theirs)
+        error = difference.std(ddof=1) / len(seeds) ** 0.5
+        cells = (", ".join(f"{value:.0f}" for value in values) for values in ([ours[seed][epoch] for seed in seeds], theirs))
+        rows.append([departs, ", ".join(map(str, seeds)), epoch, *cells, f"{difference.mean():+.0f} ± {error:.0f}"])
+    return markdown_table(["departs in", "seeds", "epoch", "nats", "the released recipe", "difference"], rows)
+
+
+def single(records: dict[str, dict[str, Any]]) -> list[tuple[str, int, dict[str, float]]]:
+    """Of the runs that depart in one thing or in none: in what, the seed, the validation log-likelihoods."""
+    few = (record for record in records.values() if len(record["departs_in"]) < 2)
+    return [(departs_in(record), record["seed"], record["validation_log_likelihoods"]) for record in few]
+
+
 def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
     """Every run that was started: validation log-likelihoods on the way, the test set's, and how it ended."""
     columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in SHOWN), "last", "test (fine σ)", "at its end"]
     rows = []
     for record in sorted(records.values(), key=lambda r: (len(r["departs_in"]), str(r["departs_in"]), r["seed"])):
-        variant = f"variant {record['variant']}" if "variant" in record["departs_in"] else ""
-        departs = ", ".join(filter(None, (variant, departure(record))))
         curve = record["validation_log_likelihoods"]
-        cells = [departs or "nothing", record["seed"], record["epochs"]]
+        cells = [departs_in(record) or "nothing", record["seed"], record["epochs"]]
         cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in SHOWN]
         last = max(curve, key=int, default="")
         cells.append(f"{curve[last]:.0f} @{last}" if last else "")
@@ -209,7 +264,7 @@ def main() -> None:
     if not records:
         parser.error(f"no runs in {RESULTS} yet: name the folder of one")
     draw(records)
-    print(f"{table_1(records)}\n\n{table_of_runs(records)}")
+    print(f"{table_1(records)}\n\n{table_of_departures(records)}\n\n{table_of_runs(records)}")
 
 
 if __name__ == "__main__":

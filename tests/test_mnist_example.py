@@ -603,7 +603,7 @@ def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
         (folder / "run.json").write_text(json.dumps(facts))
     monkeypatch.setattr(sys, "argv", ["study.py", "--data", str(data), *map(str, folders.values())])
     study.main()
-    table_1, table = capsys.readouterr().out.split("\n\n")
+    table_1, _, table = capsys.readouterr().out.split("\n\n")
     whole = json.loads((tmp_path / "results" / "mnist-whole.json").read_text())
     assert "the best of 1 by validation" in table_1
     assert f"released recipe | {whole['evaluation']['authors']['log_likelihood']:.1f} ± " in table_1
@@ -685,6 +685,7 @@ def test_readme_and_guide_have_the_tables_of_the_committed_results():
     texts = ((EXAMPLES.parent / name).read_text(encoding="utf-8") for name in ("README.md", "examples/GUIDE.md"))
     readme, guide = (text.replace("\n  |", "\n|") for text in texts)
     assert study.table_1(runs) in readme
+    assert study.table_of_departures(runs) in readme
     assert study.table_of_runs(runs) in readme
     assert anneal.table(stored(anneal.RESULTS)) in readme
     assert balance.table(stored(balance.RESULTS)) in guide
@@ -720,6 +721,29 @@ def test_table_1_has_the_released_recipes_best_run_by_validation():
     records = [record(0, 50.0, 90.0), record(1, 60.0, 55.0), record(2, 70.0, None), record(3, 80.0, 80.0, k=2)]
     row = study.table_1(dict(enumerate(records))).splitlines()[-1]
     assert "55.0 ± 1.0 (55.0), epoch 10, seed 1, the best of 2 by validation" in row
+
+
+def test_a_departure_is_read_beside_the_released_recipe_with_the_same_seeds():
+    """At the last epoch that all of them have; no departure in two things, and none of a single seed."""
+
+    def record(seed, curve, **departs):
+        curve = {str(epoch): nats for epoch, nats in curve.items()}
+        return {"seed": seed, "variant": "simultaneous", "departs_in": departs, "validation_log_likelihoods": curve}
+
+    records = [
+        record(0, {10: 1.0, 20: 10.0, 30: 50.0}),
+        record(1, {10: 2.0, 20: 20.0}),
+        record(2, {10: 3.0}),
+        record(0, {10: 9.0, 20: 13.0, 30: 99.0}, k=2),
+        record(1, {10: 9.0, 20: 25.0, 30: 99.0}, k=2),
+        record(4, {10: 9.0, 20: 9.0, 30: 99.0}, k=2),  # the recipe was not run with this seed
+        record(0, {10: 7.0}, calm=True),
+        record(0, {10: 9.0}, k=2, calm=True),
+        record(1, {10: 9.0}, k=2, calm=True),
+    ]
+    assert study.table_of_departures(dict(enumerate(records))).splitlines()[2:] == [
+        "| k 2 | 0, 1 | 20 | 13, 25 | 10, 20 | +4 ± 1 |"  # of 3 and 5: s.e. = √2/√2
+    ]
 
 
 def test_the_size_that_the_sweep_states_is_that_of_the_three_vectors():
