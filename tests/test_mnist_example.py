@@ -737,12 +737,15 @@ def test_a_departure_is_read_beside_the_released_recipe_with_the_same_seeds():
         record(0, {10: 9.0, 20: 13.0, 30: 99.0}, k=2),
         record(1, {10: 9.0, 20: 25.0, 30: 99.0}, k=2),
         record(4, {10: 9.0, 20: 9.0, 30: 99.0}, k=2),  # the recipe was not run with this seed
+        record(0, {10: 9.0}, learning_rate=0.2),
+        record(1, {10: 8.0}, learning_rate=0.2),
         record(0, {10: 7.0}, calm=True),
         record(0, {10: 9.0}, k=2, calm=True),
         record(1, {10: 9.0}, k=2, calm=True),
     ]
     assert study.table_of_departures(dict(enumerate(records))).splitlines()[2:] == [
-        "| k 2 | 0, 1 | 20 | 13, 25 | 10, 20 | +4 ± 1 |"  # of 3 and 5: s.e. = √2/√2
+        "| learning rate 0.2 | 0, 1 | 10 | 9, 8 | 1, 2 | +7 ± 1 |",
+        "| k 2 | 0, 1 | 20 | 13, 25 | 10, 20 | +4 ± 1 |",  # of 3 and 5: s.e. = √2/√2
     ]
 
 
