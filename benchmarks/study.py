@@ -4,13 +4,14 @@
     python benchmarks/study.py                the plot and the table of what is in benchmarks/results already
 
 A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, minutes, its curve of validation
-log-likelihoods and what its last checkpoint says; where the test set was measured, also σ and test log-likelihood. Every run
-that was started belongs in here, collapses included. NAME is that of the run's folder.
+log-likelihoods and what its last checkpoint says; where the test set was measured, also σ and test log-likelihood, of several
+such epochs at the best by validation. Every run that was started belongs in here, collapses included. NAME is that of the
+run's folder.
 
 The plot: above the validation log-likelihoods of all runs, those of anneal.py starred; below on the left their first epochs,
 on the right V there for the released hyper-parameters, where 0 is a D that has won. The tables: Table 1 with the released
 recipe's best run by validation; each single departure beside the released recipe, seed by seed; and every run, with its
-validation log-likelihoods on the way and, if it was measured, that of the test set at its last measured epoch.
+validation log-likelihoods on the way and, if it was measured, that of the test set.
 """
 
 import argparse
@@ -66,7 +67,8 @@ def take_in(folder: Path, data: str | None = None) -> None:
     for path in folder.glob("checkpoint-*.evaluation.json"):  # of a kept checkpoint: examples/mnist.py --evaluate
         kept = json.loads(path.read_text(encoding="utf-8"))
         evaluations[kept["epoch"]] = kept["evaluation"]
-    evaluated_at = max(evaluations, default=None)
+    validation = {int(row["epoch"]): float(nats) for row in rows if (nats := row["validation_log_likelihood"])}
+    evaluated_at = max(evaluations, key=lambda epoch: (validation.get(epoch, -np.inf), epoch), default=None)
     if {result["test_rows"] for kept in evaluations.values() for result in kept.values()} - {TEST_ROWS}:
         raise DataError(f"{folder}: measured on other test images than MNIST's {TEST_ROWS:,}")
     reading, read_at = results.get("reading"), results.get("epochs")
@@ -96,14 +98,15 @@ def take_in(folder: Path, data: str | None = None) -> None:
             {"epoch": int(row["epoch"]), "D_x": float(row["D_x"]), "D_G_z": float(row["D_G_z"]), "value": float(row["value"])}
             for row in rows
         ],
-        "validation_log_likelihoods": {
-            row["epoch"]: float(row["validation_log_likelihood"]) for row in rows if row["validation_log_likelihood"]
-        },
+        "validation_log_likelihoods": validation,
         "evaluation": {
             grid: {name: result[name] for name in ("sigma", "log_likelihood", "standard_error", "samples")}
             for grid, result in evaluations.get(evaluated_at, {}).items()
         },
         "evaluated_at_epoch": evaluated_at,
+        "test_log_likelihoods": {  # every time that the test set was read
+            epoch: evaluations[epoch]["authors"]["log_likelihood"] for epoch in sorted(evaluations)
+        },
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"mnist-{folder.name}.json"
@@ -126,7 +129,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     whole, early, value = (axes[name] for name in ("whole", "early", "value"))
     departing = sorted({departure(record) for record in records.values()} - {""})
     named = set()
-    for _, record in sorted(records.items(), key=lambda item: (list(LINES).index(item[1]["variant"]), item[0])):
+    for record in sorted(records.values(), key=lambda record: list(LINES).index(record["variant"])):
         line, colours = LINES[record["variant"]]
         colour = plt.get_cmap(colours)(0.95 - 0.13 * min(record["seed"], 4))
         style = {"color": colour, "linestyle": line, "marker": ".", "markersize": 4, "linewidth": 1.2}
@@ -199,8 +202,9 @@ def table_1(records: dict[str, dict[str, Any]]) -> str:
 
 
 def table_of_departures(records: dict[str, dict[str, Any]]) -> str:
-    """Each single departure that has several seeds, beside the released recipe with the same seeds.
+    """Each single departure that was measured with several seeds, beside the released recipe with the same seeds.
 
+    A run that diverged before it was first measured is not in it, but in the table of runs.
     Both are read at the last epoch at which all of these runs were measured, in nats on the validation images. The last
     column is the mean of the differences, seed by seed, ± its standard error; the rows go from the largest to the least.
     """

@@ -603,7 +603,8 @@ def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
         (folder / "run.json").write_text(json.dumps(facts))
     monkeypatch.setattr(sys, "argv", ["study.py", "--data", str(data), *map(str, folders.values())])
     study.main()
-    table_1, _, table = capsys.readouterr().out.split("\n\n")
+    table_1, departures, table = capsys.readouterr().out.split("\n\n")
+    assert len(departures.splitlines()) == 2, "no departure has several seeds"
     whole = json.loads((tmp_path / "results" / "mnist-whole.json").read_text())
     assert "the best of 1 by validation" in table_1
     assert f"released recipe | {whole['evaluation']['authors']['log_likelihood']:.1f} ± " in table_1
@@ -731,21 +732,21 @@ def test_a_departure_is_read_beside_the_released_recipe_with_the_same_seeds():
         return {"seed": seed, "variant": "simultaneous", "departs_in": departs, "validation_log_likelihoods": curve}
 
     records = [
-        record(0, {10: 1.0, 20: 10.0, 30: 50.0}),
-        record(1, {10: 2.0, 20: 20.0}),
-        record(2, {10: 3.0}),
-        record(0, {10: 9.0, 20: 13.0, 30: 99.0}, k=2),
-        record(1, {10: 9.0, 20: 25.0, 30: 99.0}, k=2),
-        record(4, {10: 9.0, 20: 9.0, 30: 99.0}, k=2),  # the recipe was not run with this seed
-        record(0, {10: 9.0}, learning_rate=0.2),
-        record(1, {10: 8.0}, learning_rate=0.2),
-        record(0, {10: 7.0}, calm=True),
-        record(0, {10: 9.0}, k=2, calm=True),
-        record(1, {10: 9.0}, k=2, calm=True),
+        record(0, {9: 1.0, 20: 10.0, 30: 50.0}),
+        record(1, {9: 2.0, 20: 20.0}),
+        record(2, {9: 3.0}),
+        record(0, {9: 9.0, 20: 14.0, 30: 99.0}, k=2),
+        record(1, {9: 9.0, 20: 44.0, 30: 99.0}, k=2),
+        record(4, {9: 9.0, 20: 9.0, 30: 99.0}, k=2),  # the recipe was not run with this seed
+        record(0, {9: 41.0}, learning_rate=0.2),
+        record(1, {9: 32.0}, learning_rate=0.2),
+        record(0, {9: 7.0}, calm=True),
+        record(0, {9: 9.0}, k=2, calm=True),
+        record(1, {9: 9.0}, k=2, calm=True),
     ]
     assert study.table_of_departures(dict(enumerate(records))).splitlines()[2:] == [
-        "| learning rate 0.2 | 0, 1 | 10 | 9, 8 | 1, 2 | +7 ± 1 |",
-        "| k 2 | 0, 1 | 20 | 13, 25 | 10, 20 | +4 ± 1 |",  # of 3 and 5: s.e. = √2/√2
+        "| learning rate 0.2 | 0, 1 | 9 | 41, 32 | 1, 2 | +35 ± 5 |",
+        "| k 2 | 0, 1 | 20 | 14, 44 | 10, 20 | +14 ± 10 |",  # of 4 and 24: s.e. = √200/√2
     ]
 
 
@@ -780,17 +781,26 @@ def test_a_record_replaces_the_one_of_its_key_and_no_other(tmp_path):
     assert [record["x"] for record in records.read_records(path)] == [2, 3]
 
 
-def test_the_study_shows_the_last_epoch_that_was_measured_on_the_test_set(run, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("validation", "best"), [((7.0, 5.0), 2), ((5.0, 7.0), 4), (("", 5.0), 4)])
+def test_the_study_shows_the_test_log_likelihood_at_the_best_epoch_by_validation(
+    run, monkeypatch, tmp_path, validation, best
+):
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(study, "TEST_ROWS", 10)
     folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
+    lines = rows(folder)
+    for epoch, value in zip((2, 4), validation, strict=True):
+        lines[epoch][8] = str(value)
+    (folder / "metrics.csv").write_text("".join(",".join(line) + "\n" for line in lines))
     facts = json.loads((folder / "run.json").read_text())
     facts["configuration"]["data"] = "mnist"
     (folder / "run.json").write_text(json.dumps(facts))
     kept = {"epoch": 2, "evaluation": facts["results"]["evaluation"]}
     (folder / "checkpoint-0002.evaluation.json").write_text(json.dumps(kept))
     study.take_in(folder)
-    assert json.loads((tmp_path / "results" / "mnist-a.json").read_text())["evaluated_at_epoch"] == 4
+    record = json.loads((tmp_path / "results" / "mnist-a.json").read_text())
+    assert record["evaluated_at_epoch"] == best
+    assert list(record["test_log_likelihoods"]) == ["2", "4"]
     monkeypatch.setattr(study, "TEST_ROWS", 10_000)
     with pytest.raises(DataError, match="other test images than MNIST's 10,000"):
         study.take_in(folder)
