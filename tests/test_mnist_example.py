@@ -710,6 +710,16 @@ def test_the_guide_counts_the_runs_that_learn():
     assert f"| at the new θ_d | {choice('new-same-same')} of 5 (seeds 0 and 3) | {variant('alternating')} of 5 (`alt" in guide
 
 
+def test_the_readme_counts_the_departures_that_collapse():
+    readme = " ".join((EXAMPLES.parent / "README.md").read_text(encoding="utf-8").split())
+    strong = {"learning rate 0.05", "batch size 200", "k 2", "variant alternating"}
+    readings = [record["reading"] for record in study.runs().values() if study.departs_in(record) in strong]
+    collapsed = sum("collapsed to" in reading for reading in readings)
+    won = sum(reading.startswith("D has won") for reading in readings)
+    text = f"of these {len(readings)} runs {collapsed} have collapsed after ten epochs, in {won} of them because D has won"
+    assert text in readme
+
+
 def test_table_1_has_the_released_recipes_best_run_by_validation():
     """Not the best on the test set, no departure, and no run that was not measured."""
 
