@@ -134,10 +134,10 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
         colour = plt.get_cmap(colours)(0.95 - 0.13 * min(record["seed"], 4))
         style = {"color": colour, "linestyle": line, "marker": ".", "markersize": 4, "linewidth": 1.2}
         label = f"{record['variant']}, seed {record['seed']}"
-        if departure(record):  # in more than its variant: a colour and a mark of its own, for all its seeds
-            i = departing.index(departure(record))
+        if words := departure(record):  # in more than its variant: a colour and a mark of its own, for all its seeds
+            i = departing.index(words)
             style |= {"color": plt.get_cmap("turbo")((i + 0.5) / len(departing)), "marker": MARKS[i % len(MARKS)]}
-            label = f"{record['variant']}, {departure(record)}"
+            label = f"{record['variant']}, {words}"
         else:
             first = record["traces"][:FIRST]
             value.plot([row["epoch"] for row in first], [row["value"] for row in first], **style)
@@ -162,7 +162,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     with io.BytesIO() as file:
         figure.savefig(file, dpi=100)
         plt.close(figure)
-        picture = Image.open(file).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)  # a third of the size
+        picture = Image.open(file).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)  # a quarter of the size
         picture.save(PLOT, optimize=True)
 
 
