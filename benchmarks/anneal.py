@@ -74,7 +74,7 @@ def straight_line(eta: float, updates: int, length: int) -> Any:
 def table(records: list[dict[str, Any]]) -> str:
     columns = ["run", "from epoch", "η to 0 in", "before", "annealed", "released schedule", "test (fine σ)", "minutes"]
     rows = []
-    for r in records:
+    for r in sorted(records, key=lambda r: (r["seed"], r["from_epoch"], r["epochs"])):
         first, last = str(r["from_epoch"]), str(r["from_epoch"] + r["epochs"])
         before, after = (f"{r['validation_log_likelihoods'][epoch]:.1f}" for epoch in (first, last))
         test = score(r["test"]) if "test" in r else ""  # of the first two runs only validation was measured
