@@ -728,10 +728,11 @@ def test_the_readmes_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_comm
 
     def slope(first, last):
         among = (epochs >= first) & (epochs <= last)
-        return np.polyfit(epochs[among], nats[among], 1)[0]
+        (rise, _), covariance = np.polyfit(epochs[among], nats[among], 1, cov=True)
+        return f"{rise:.3f} ± {covariance[0, 0] ** 0.5:.3f}".replace("-", "−")
 
-    early, late = f"{slope(300, 400):.2f}", f"{slope(400, epochs[-1]):.2f}"
-    assert f"{early} nat an epoch from epoch 300 to 400 and by {late} from 400 to {epochs[-1]} " in readme
+    text = f"{slope(300, 400)} nat an epoch from epoch 300 to 400, by {slope(400, 600)} from 400 to 600"
+    assert f"{text} and by {slope(600, epochs[-1])} from 600 to {epochs[-1]} (least squares)" in readme
 
     def gains(evaluations):
         each = [e["fine"]["log_likelihood"] - e["authors"]["log_likelihood"] for e in evaluations]
@@ -740,6 +741,19 @@ def test_the_readmes_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_comm
     recipe = gains(record["evaluation"] for _, record in study.candidates(runs))
     annealed = gains(record["test"] for record in records.read_records(anneal.RESULTS) if "test" in record)
     assert f"46 values give {recipe} nats more than the authors' ten ({annealed} for the annealed nets below)" in readme
+
+
+def test_the_readme_says_what_twenty_epochs_with_eta_to_0_bring():
+    readme = " ".join((EXAMPLES.parent / "README.md").read_text(encoding="utf-8").split())
+    gains = []
+    for record in records.read_records(anneal.RESULTS):
+        first, curve = record["from_epoch"], record["validation_log_likelihoods"]
+        if record["epochs"] == 20:
+            gains.append(curve[str(first + 20)] - curve[str(first)])
+            before = study.runs()[record["run"]]["validation_log_likelihoods"]
+            assert first < 200 or gains[-1] > before[str(first)] - before[str(first - 100)]
+    text = f"Twenty such epochs bring {min(gains):.0f} to {max(gains):.0f} nats on validation"
+    assert f"{text}, and from epoch 200 on more than the hundred epochs before them." in readme
 
 
 def test_table_1_has_the_released_recipes_best_run_by_validation():
