@@ -149,8 +149,10 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
         early.plot(list(curve), list(curve.values()), **style)
     for i, record in enumerate(read_records(RESULTS / "anneal.json")):
         curve = {int(epoch): nats for epoch, nats in record["validation_log_likelihoods"].items()}
-        label = "_" * (i > 0) + "η to 0 from there on (anneal.py)"  # once in the legend
-        whole.plot(list(curve), list(curve.values()), color="black", marker="*", markevery=[-1], linewidth=1, label=label)
+        style = {"color": plt.get_cmap(LINES[record["variant"]][1])(0.95 - 0.13 * record["seed"]), "linewidth": 1}
+        star = {"marker": "*", "markersize": 8, "markevery": [-1], "markerfacecolor": "black", "markeredgecolor": "black"}
+        label = "_" * (i > 0) + "the same nets, η going to 0 (anneal.py)"  # once in the legend
+        whole.plot(list(curve), list(curve.values()), label=label, **style, **star)
     whole.axhline(225, color="grey", linestyle="--", linewidth=1)
     whole.text(0.01, 225, "225, the paper", transform=whole.get_yaxis_transform(), va="bottom", color="grey")
     whole.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(0, 240), title="every run, above 0")
