@@ -5,7 +5,7 @@
 
 From the checkpoint on, η falls along a straight line from what the schedule had reached to 0, for both players; all else is
 as examples/mnist.py has it. A departure from the released recipe, which gets there late: its η is still at 0.037 after 500
-epochs, and at its floor of 10⁻⁶ after 5,756. A row of the table has the validation log-likelihood of the checkpoint and of
+epochs, and at its floor of 10⁻⁶ in epoch 5,757. A row of the table has the validation log-likelihood of the checkpoint and of
 the annealed nets, and, where study.py has taken in the run, that of the released schedule when it was first measured after as
 many epochs. The test set is measured once, at the end. The results are in benchmarks/results/anneal.json.
 """

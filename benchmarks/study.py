@@ -129,10 +129,13 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     whole, early, value = (axes[name] for name in ("whole", "early", "value"))
     departing = sorted({departure(record) for record in records.values()} - {""})
     named = set()
+
+    def colour(record: dict[str, Any]) -> Any:
+        return plt.get_cmap(LINES[record["variant"]][1])(0.95 - 0.13 * min(record["seed"], 4))
+
     for record in sorted(records.values(), key=lambda record: list(LINES).index(record["variant"])):
-        line, colours = LINES[record["variant"]]
-        colour = plt.get_cmap(colours)(0.95 - 0.13 * min(record["seed"], 4))
-        style = {"color": colour, "linestyle": line, "marker": ".", "markersize": 4, "linewidth": 1.2}
+        line, _ = LINES[record["variant"]]
+        style = {"color": colour(record), "linestyle": line, "marker": ".", "markersize": 4, "linewidth": 1.2}
         label = f"{record['variant']}, seed {record['seed']}"
         if words := departure(record):  # in more than its variant: a colour and a mark of its own, for all its seeds
             i = departing.index(words)
@@ -149,7 +152,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
         early.plot(list(curve), list(curve.values()), **style)
     for i, record in enumerate(read_records(RESULTS / "anneal.json")):
         curve = {int(epoch): nats for epoch, nats in record["validation_log_likelihoods"].items()}
-        style = {"color": plt.get_cmap(LINES[record["variant"]][1])(0.95 - 0.13 * record["seed"]), "linewidth": 1}
+        style = {"color": colour(record), "linewidth": 1}
         star = {"marker": "*", "markersize": 8, "markevery": [-1], "markerfacecolor": "black", "markeredgecolor": "black"}
         label = "_" * (i > 0) + "the same nets, η going to 0 (anneal.py)"  # once in the legend
         whole.plot(list(curve), list(curve.values()), label=label, **style, **star)
