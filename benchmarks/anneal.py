@@ -8,6 +8,9 @@ as examples/mnist.py has it. A departure from the released recipe, which gets th
 epochs, and at its floor of 10⁻⁶ in epoch 5,757. A row of the table has the validation log-likelihood of the checkpoint and of
 the annealed nets, and, where study.py has taken in the run, that of the released schedule when it was first measured after as
 many epochs. The test set is measured once, at the end. The results are in benchmarks/results/anneal.json.
+
+After Ctrl-C or a power cut the same command goes on, bit for bit: until its result is there, every measured epoch is kept in
+a checkpoint beside the one it started from.
 """
 
 import argparse
@@ -41,12 +44,20 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
     for optimizer, steps in (gan.G_optimizer, gan.generator_steps), (gan.D_optimizer, gan.k):
         length = epochs * trainer.iterations * steps
         optimizer.learning_rate = straight_line(optimizer.next_learning_rate, optimizer.updates, length)
-    start, curve = time.perf_counter(), {str(first): log_likelihood()}
-    for _ in range(epochs):
+    kept = kept_for(path, epochs)
+    if kept.exists():
+        done = trainer.restore(kept).configuration["annealing"]
+        print(f"{path.parent.name}: goes on after epoch {trainer.epoch}", flush=True)
+    else:
+        done = {"curve": {str(first): log_likelihood()}, "seconds": 0.0}
+    start, curve = time.perf_counter() - done["seconds"], done["curve"]
+    while trainer.epoch < first + epochs:
         trainer.train_epoch()
         if (trainer.epoch - first) % EVERY == 0 or trainer.epoch == first + epochs:
             curve[str(trainer.epoch)] = log_likelihood()
             print(f"{path.parent.name}, epoch {trainer.epoch}: {curve[str(trainer.epoch)]} nats on validation", flush=True)
+            done["seconds"] = time.perf_counter() - start
+            trainer.save(kept, vars(recipe) | {"annealing": done})
     environment = common.environment(trainer)
     return {
         "run": path.parent.name,
@@ -64,6 +75,11 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
             for grid, result in mnist.measure(gan.G, recipe.prior, dataset, mnist.SAMPLES).items()
         },
     }
+
+
+def kept_for(path: Path, epochs: int) -> Path:
+    """Where the training from this checkpoint is kept until its result is written."""
+    return path.with_name(f"{path.stem}-annealing-{epochs}.npz")
 
 
 def straight_line(eta: float, updates: int, length: int) -> Any:
@@ -98,6 +114,7 @@ def main() -> None:
     args = parser.parse_args()
     for path in args.checkpoints:
         keep_record(RESULTS, anneal(path, args.epochs, args.data), ("run", "from_epoch", "epochs"))
+        kept_for(path, args.epochs).unlink()
     print(table(read_records(RESULTS)))
 
 

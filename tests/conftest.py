@@ -14,17 +14,25 @@
 "strict-cupy" is the stand-in of strict_cupy.py, which explains what it refuses. On NumPy and on the real CuPy nothing
 is counted, so `assert transfers.to_host == 1` belongs in a test that takes `strict_xp`, the stand-in alone. There,
 `with strict_cupy.no_gpu():` is a machine that has CuPy and no driver.
+
+And those that run examples/mnist.py on a tiny set in MNIST's format, with tiny networks:
+
+    def test_something(run):                    # run("name", "--epochs", 2) returns the folder that it wrote
 """
 
 import functools
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import strict_cupy
+from helpers import SMALL, idx
 
 from tinygan.backend import cupy_problem, get_backend
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 no_device = functools.cache(cupy_problem)
 
@@ -57,3 +65,50 @@ def transfers():
     """The counter of copies between host and device, set to 0."""
     strict_cupy.transfers.reset()
     return strict_cupy.transfers
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """72 images of 6 × 6 for training and validation, 10 for the test."""
+    folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
+    for name, n in ("train", 72), ("t10k", 10):
+        images = rng.integers(0, 256, (n, 6, 6), dtype=np.uint8)
+        images[0, 0, :2] = 0, 255
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n, np.uint8)))
+    return folder
+
+
+@pytest.fixture
+def draw_curves(monkeypatch):
+    """Few samples, and no curves: matplotlib takes longer than all the rest. Returns what draws them."""
+    import common  # in here: the engine's tests do without what the examples need
+    import mnist
+
+    original = common.draw_curves
+    monkeypatch.setattr(mnist, "SAMPLES", 50)
+    monkeypatch.setattr(common, "draw_curves", lambda *_: None)
+    return original
+
+
+@pytest.fixture
+def call(monkeypatch, draw_curves):
+    """call(program, *arguments): run an example's program in this process."""
+
+    def call(program, *arguments):
+        monkeypatch.setattr(sys, "argv", ["examples/mnist.py", *map(str, arguments)])
+        return program()
+
+    return call
+
+
+@pytest.fixture
+def run(call, data, tmp_path):
+    """run(name, *arguments): examples/mnist.py, into a folder of that name."""
+    import mnist
+
+    def run(name, *arguments):
+        call(mnist.program, "--data", data, "--out", tmp_path / name, "--evaluate-every", 2, *SMALL, *arguments)
+        return tmp_path / name
+
+    return run

@@ -1,4 +1,7 @@
-"""What several test files share: small networks, randomness that no backend changes, numeric gradients."""
+"""What several test files share: small networks and files, randomness that no backend changes, numeric gradients."""
+
+import csv
+import struct
 
 import numpy as np
 from strict_cupy import host
@@ -14,6 +17,9 @@ LAYERS = {
     "Reshape": lambda: Reshape((2, 2)),
 }
 """One layer of each kind, new at each call, for inputs of shape (m, 4)."""
+
+SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
+"""Options of examples/mnist.py: its nets on the tiny set of the fixture `data`."""
 
 
 def arrays(thing):
@@ -65,3 +71,19 @@ def discriminator(dtype=np.float64, xp=np, seed=2, keep=1.0):
     layers = [Dropout(keep), Maxout(4, 5, 3, weight=Uniform(0.8)), Dropout(keep), Maxout(5, 3, 2, weight=Uniform(0.8))]
     layers += [Dropout(keep), Linear(3, 1, weight=Uniform(0.8))]
     return Network(layers, seed=seed, dtype=dtype, xp=xp)
+
+
+CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+
+
+def idx(array):
+    """An IDX file's bytes, written from the format's description alone."""
+    code = CODES[array.dtype.str[1:]]
+    header = bytes([0, 0, code, array.ndim]) + b"".join(struct.pack(">I", n) for n in array.shape)
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def rows(folder):
+    """The lines of a run's metrics.csv."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.reader(file))

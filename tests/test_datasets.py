@@ -16,21 +16,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import CODES, idx
 from strict_cupy import host, no_transfers
 
 from tinygan import datasets
 from tinygan.datasets import load_mnist, pixels, read_idx
 from tinygan.errors import ArgumentError, DataError
 
-CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
-
-
-def idx(array):
-    """An IDX file's bytes, written from the format's description alone."""
-    code = CODES[array.dtype.str[1:]]
-    header = bytes([0, 0, code, array.ndim]) + b"".join(struct.pack(">I", n) for n in array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
 def tiny_set(n_train=12, n_test=3, shape=(4, 5), seed=0):

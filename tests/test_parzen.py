@@ -4,12 +4,12 @@ import argparse
 import doctest
 import json
 import math
-import struct
 import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
+from helpers import idx
 from strict_cupy import host
 
 from tinygan import parzen
@@ -401,16 +401,12 @@ def run(*words):
     return parzen.command(parser.parse_args([str(word) for word in words]))
 
 
-def write_idx(path, images):
-    path.write_bytes(struct.pack(">HBB3I", 0, 8, 3, *images.shape) + images.tobytes())
-
-
 @pytest.fixture
 def files(tmp_path):
     """Samples as floats in .npy, data as bytes in IDX and in .npy."""
     images = np.random.default_rng(0).integers(0, 256, (2100, 3, 4), dtype=np.uint8)
     np.save(tmp_path / "samples.npy", (images[:1000] / np.float32(255)).astype(np.float32))
-    write_idx(tmp_path / "data-idx3-ubyte", images[1000:])
+    (tmp_path / "data-idx3-ubyte").write_bytes(idx(images[1000:]))
     np.save(tmp_path / "data.npy", images[1000:])
     return tmp_path, images.reshape(-1, 12) / 255
 

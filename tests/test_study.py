@@ -1,0 +1,401 @@
+"""The studies of benchmarks/: what they take in and train, and that what is written of them is what their results say."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import rows
+from PIL import Image
+
+from tinygan import DataError, DivergenceError, MomentumSGD, TinyganError, Uniform, learning_rate_schedule, load_checkpoint
+from tinygan.training import Trainer
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
+
+import anneal  # noqa: E402
+import balance  # noqa: E402
+import mnist  # noqa: E402
+import records  # noqa: E402
+import step_time  # noqa: E402
+import study  # noqa: E402
+
+
+def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
+    """Finished, stopped, and diverged; the released recipe, and a departure from it."""
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "TEST_ROWS", 10)
+    monkeypatch.setattr(study, "PLOT", tmp_path / "results" / "curves.png")
+    monkeypatch.setattr(study, "SHOWN", (1, 2))
+    widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH, "batch_size": 100}
+    folders = {
+        "whole": run("whole", "--epochs", 2, "--evaluate-every", 1),
+        "calm": run("calm", "--epochs", 2, "--evaluate-every", 2, "--calm", "--seed", 1),
+        "printed": run("printed", "--epochs", 1, "--variant", "printed", "--seed", 2),
+        "stopped": run("stopped", "--epochs", 1, "--seed", 4),
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(mnist, "learning_rate_schedule", lambda t, **options: 1e9)
+        with pytest.raises(DivergenceError):
+            run("diverged", "--epochs", 2, "--learning-rate", 2)
+    folders["diverged"] = folders["whole"].parent / "diverged"
+    for folder in folders.values():
+        facts = json.loads((folder / "run.json").read_text())
+        facts["configuration"] |= {"data": "mnist"} | widths
+        if folder.name == "stopped":
+            del facts["results"]
+        (folder / "run.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(sys, "argv", ["study.py", "--data", str(data), *map(str, folders.values())])
+    study.main()
+    table_1, departures, table = capsys.readouterr().out.split("\n\n")
+    assert len(departures.splitlines()) == 2, "no departure has several seeds"
+    whole = json.loads((tmp_path / "results" / "mnist-whole.json").read_text())
+    assert "the best of 1 by validation" in table_1
+    assert f"released recipe | {whole['evaluation']['authors']['log_likelihood']:.1f} ± " in table_1
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert [row[:3] for row in rows] == [
+        ["nothing", "0", "2"],
+        ["nothing", "4", "1"],
+        ["calm", "1", "2"],
+        ["learning rate 2.0", "0", "0"],
+        ["variant printed", "2", "1"],
+    ]
+    first, second = (whole["validation_log_likelihoods"][epoch] for epoch in "12")
+    assert rows[0][3:6] == [f"{first:.0f}", f"{second:.0f}", f"{second:.0f} @2"]
+    assert rows[2][3] == ""
+    assert rows[3][-1] == "diverged in epoch 1"
+    assert rows[0][-1] == "too early to tell"
+    assert rows[1][-1] == "so far: too early to tell"
+    assert all(row[-1] and "epochs, D" not in row[-1] and "D(" not in row[-1] for row in rows)
+    taken = {name: json.loads((tmp_path / "results" / f"mnist-{name}.json").read_text()) for name in folders}
+    assert not any("/" in json.dumps(record).replace("examples/mnist.py", "") for record in taken.values())
+    assert "--epochs 1 --learning-rate 2.0" in taken["diverged"]["command"]
+    with Image.open(tmp_path / "results" / "curves.png") as picture:
+        assert picture.size[0] > 1000
+
+
+def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, data, monkeypatch):
+    monkeypatch.setattr(mnist, "GENERATOR_WIDTH", 16)
+    monkeypatch.setattr(mnist, "DISCRIMINATOR_WIDTH", 8)
+    monkeypatch.setattr(mnist, "Uniform", lambda _: Uniform(0.3))  # nets this small do not leave smaller weights
+    monkeypatch.setitem(mnist.DEFAULTS, "batch_size", 10)
+    for choice, variant in ("old-same-same", "simultaneous"), ("new-fresh-fresh", "alternating"):
+        folder = run(variant, "--epochs", 2, "--variant", variant, "--seed", 3)
+        trained, trainer = load_checkpoint(folder / "checkpoint.npz"), balance.prepare(3, data, choice)
+        for _ in range(2):
+            trainer.train_epoch()
+        np.testing.assert_allclose(trainer.gan.G.theta, trained.theta_g, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(trainer.gan.D.theta, trained.theta_d, rtol=1e-4, atol=1e-6)
+    record = balance.look(folder / "checkpoint.npz", data, repeats=6)
+    assert (record["variant"], record["seed"], record["epoch"]) == ("alternating", 3, 2)
+    assert record["moved_own"] < 0, "D's update lowers the logits of the samples it was made on"
+    cosines = [record[f"cosine_{what}"] for what in ("z", "masks", "both", "theta_d")]
+    assert -1 <= min(cosines[:3]) < cosines[3] <= 1
+    assert f"| alternating | 3 | 2 | {record['moved_own']:+.2f} | " in balance.table_of_looks([record])
+    monkeypatch.setitem(mnist.DEFAULTS, "k", 2)
+    for name, words in ("mnist", "departs from the released recipe in k$"), ("idx-tiny", "this is about MNIST"):
+        monkeypatch.setattr(balance, "load_mnist", lambda path, name=name: argparse.Namespace(name=name))
+        monkeypatch.setattr(sys, "argv", ["balance.py", "--look", str(folder / "checkpoint.npz")])
+        with pytest.raises(TinyganError, match=words):
+            balance.main()
+
+
+def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, monkeypatch):
+    folder = run("a", "--epochs", 6, "--keep-checkpoints", 2, "--seed", 3)
+    rates, step = [], MomentumSGD.step
+
+    def watched(optimizer, grad):
+        rates.append(optimizer.next_learning_rate)
+        step(optimizer, grad)
+
+    monkeypatch.setattr(MomentumSGD, "step", watched)
+    record = anneal.anneal(folder / "checkpoint-0002.npz", 3, data)
+    start = learning_rate_schedule(2 * 6 + 1, 0.1)
+    np.testing.assert_allclose(rates, np.repeat(start * np.arange(18, 0, -1) / 18, 2))  # two players, 3 epochs of 6
+    assert (record["run"], record["seed"], record["from_epoch"], record["epochs"]) == ("a", 3, 2, 3)
+    annealed, released = record["validation_log_likelihoods"], [float(line[8]) for line in rows(folder)[2::2]]
+    assert list(annealed) == ["2", "4", "5"]
+    assert annealed["2"] == pytest.approx(released[0], abs=0.01)
+    monkeypatch.setattr(anneal, "RESULTS", folder / "anneal.json")
+    row = f"| simultaneous, seed 3 | 2 | 3 epochs | {annealed['2']:.1f} | {annealed['5']:.1f} | "
+    score = record["test"]["authors"]["log_likelihood"]
+    assert row + f" | {score:.1f} ± " in anneal.table([record])
+    curve = {"validation_log_likelihoods": dict(zip(("2", "4", "6"), released, strict=True))}
+    (folder / "mnist-a.json").write_text(json.dumps(curve))
+    assert row + f"{released[2]:.1f} @6 | {score:.1f} ± " in anneal.table([record])
+
+
+@pytest.mark.parametrize(("reached", "again"), [(3, 3), (4, 1), (5, 0)])
+def test_annealing_that_was_interrupted_goes_on_bit_for_bit(run, data, monkeypatch, reached, again):
+    """After epoch 3, which is not measured; after 4, which is; and at the end, before the test set was read."""
+    path = run("a", "--epochs", 2, "--keep-checkpoints", 2) / "checkpoint-0002.npz"
+    monkeypatch.setattr(anneal, "RESULTS", path.with_name("anneal.json"))
+    monkeypatch.setattr(sys, "argv", ["anneal.py", str(path), "--epochs", "3", "--data", str(data)])
+    kept, train_epoch, trained = anneal.kept_for(path, 3), Trainer.train_epoch, []
+    expected = anneal.anneal(path, 3, data)
+    whole = load_checkpoint(kept)
+    kept.unlink()
+
+    def interrupted(trainer, *_):
+        if trainer.epoch == reached:
+            raise KeyboardInterrupt
+        return train_epoch(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_epoch", interrupted)
+        if reached == 5:
+            patch.setattr(mnist, "measure", lambda *_: interrupted(argparse.Namespace(epoch=5)))
+        with pytest.raises(KeyboardInterrupt):
+            anneal.main()
+    assert kept.exists() == (reached > 3)
+    assert not anneal.RESULTS.exists()
+    monkeypatch.setattr(Trainer, "train_epoch", lambda trainer: trained.append(1) or train_epoch(trainer))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda _: None)
+        anneal.main()
+    assert len(trained) == again
+    for name in "theta_g", "theta_d", "v_g", "v_d":
+        np.testing.assert_array_equal(getattr(load_checkpoint(kept), name), getattr(whole, name))
+    (record,) = records.read_records(anneal.RESULTS)
+    assert record | {"minutes": 0} == expected | {"minutes": 0}
+    anneal.main()
+    assert not kept.exists()
+
+
+def test_readme_and_guide_have_the_tables_of_the_committed_results():
+    runs, stored = study.runs(), records.read_records
+    texts = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "examples/GUIDE.md"))
+    readme, guide = (text.replace("\n  |", "\n|") for text in texts)
+    assert study.table_1(runs) in readme
+    assert study.table_of_departures(runs) in readme
+    assert study.table_of_runs(runs) in readme
+    assert anneal.table(stored(anneal.RESULTS)) in readme
+    assert balance.table(stored(balance.RESULTS)) in guide
+    assert balance.table_of_looks(stored(balance.LOOKED)) in guide
+
+
+def test_the_guide_counts_the_runs_that_learn():
+    """By the criterion of the reading: V ≤ −0.01, and one sample in ten is distinct."""
+    guide = (ROOT / "examples" / "GUIDE.md").read_text(encoding="utf-8")
+    runs, between = study.runs(), records.read_records(balance.RESULTS)
+
+    def variant(name):
+        return sum(runs[f"{name}-s{seed}"]["reading"].startswith("learning: ") for seed in range(5))
+
+    def choice(name):
+        ends = [(r["curve"][-1]["value"], r["distinct_of_1000"]) for r in between if r["choice"] == name]
+        assert len(ends) == 5
+        return sum(value <= -0.01 and distinct >= 100 for value, distinct in ends)
+
+    assert f"| at the old θ_d | {variant('sim')} of 5 (`simultaneous`) | {choice('old-fresh-fresh')} of 5 |" in guide
+    assert f"| at the new θ_d | {choice('new-same-same')} of 5 (seeds 0 and 3) | {variant('alternating')} of 5 (`alt" in guide
+
+
+def readme_in_one_line():
+    return " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_the_readme_counts_the_departures_that_collapse():
+    readme = readme_in_one_line()
+    strong = {"learning rate 0.05", "batch size 200", "k 2", "variant alternating"}
+    readings = [record["reading"] for record in study.runs().values() if study.departs_in(record) in strong]
+    collapsed = sum("collapsed to" in reading for reading in readings)
+    won = sum(reading.startswith("D has won") for reading in readings)
+    text = f"of these {len(readings)} runs {collapsed} have collapsed after ten epochs, in {won} of them because D has won"
+    assert text in readme
+
+
+def test_the_readmes_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_committed_results():
+    readme = readme_in_one_line()
+    runs = study.runs()
+    curve = runs["sim-s0"]["validation_log_likelihoods"]
+    epochs, nats = np.array(list(curve), dtype=int), np.array(list(curve.values()))
+
+    def slope(first, last):
+        among = (epochs >= first) & (epochs <= last)
+        (rise, _), covariance = np.polyfit(epochs[among], nats[among], 1, cov=True)
+        return f"{rise:.3f} ± {covariance[0, 0] ** 0.5:.3f}".replace("-", "−")
+
+    text = f"{slope(300, 400)} nat an epoch from epoch 300 to 400, by {slope(400, 600)} from 400 to 600"
+    assert f"{text} and by {slope(600, epochs[-1])} from 600 to {epochs[-1]} (least squares, " in readme
+    late = epochs >= 600
+    residuals = nats[late] - np.polyval(np.polyfit(epochs[late], nats[late], 1), epochs[late])
+    assert f"which scatter by {(residuals @ residuals / (len(residuals) - 2)) ** 0.5:.1f} nats" in readme
+
+    def gains(evaluations):
+        each = [e["fine"]["log_likelihood"] - e["authors"]["log_likelihood"] for e in evaluations]
+        return f"{min(each):.0f} to {max(each):.0f}"
+
+    recipe = gains(record["evaluation"] for _, record in study.candidates(runs))
+    annealed = gains(record["test"] for record in records.read_records(anneal.RESULTS) if "test" in record)
+    assert f"46 values give {recipe} nats more than the authors' ten ({annealed} for the annealed nets below)" in readme
+
+
+def test_the_readme_says_what_twenty_epochs_with_eta_to_0_bring():
+    readme = readme_in_one_line()
+    runs, gains, late = study.runs(), {}, []
+    for record in records.read_records(anneal.RESULTS):
+        first, curve = record["from_epoch"], record["validation_log_likelihoods"]
+        released = runs[record["run"]]["validation_log_likelihoods"]
+        assert curve[str(first)] == pytest.approx(released[str(first)], abs=0.01)
+        if record["epochs"] == 20:
+            gain = gains[record["run"], first] = curve[str(first + 20)] - curve[str(first)]
+            if first >= 200:
+                late.append(gain - (released[str(first)] - released[str(first - 100)]))
+    assert min(late) > 0
+    of_seed_0 = [gains[key] for key in sorted(gains) if key[0] == "sim-s0"]
+    assert len(of_seed_0) > 2
+    assert of_seed_0 == sorted(of_seed_0, reverse=True)
+    span = f"{min(gains.values()):.0f} to {max(gains.values()):.0f}"
+    text = f"Twenty such epochs bring {span} nats on validation, with seed 0 less the later they come,"
+    assert f"{text} and from epoch 200 on more than the hundred epochs before them." in readme
+
+
+def test_the_readme_says_how_far_seed_0_came():
+    readme = readme_in_one_line()
+    record, ends = study.runs()["sim-s0"], {}
+    curve, test = record["validation_log_likelihoods"], record["evaluation"]["authors"]
+    assert max(curve, key=curve.get) == str(record["evaluated_at_epoch"])
+    assert f"the best on validation of the {len(curve)} that were measured" in readme
+    text = f"{test['log_likelihood']:.1f} ± {test['standard_error']:.1f} on the test set"
+    assert f"{text}, {225 - test['log_likelihood']:.0f} nats below the paper's" in readme
+    for end in records.read_records(anneal.RESULTS):
+        if end["run"] == "sim-s0" and end["from_epoch"] >= 600:
+            last = end["validation_log_likelihoods"][str(end["from_epoch"] + end["epochs"])]
+            ends[last] = end["test"]["authors"]["log_likelihood"]
+    best, others = ends[max(ends)], sorted(ends.values())[1:]
+    assert f"from epoch 600 and later all {len(ends)} end at {max(ends):.0f} nats on validation" in readme
+    assert {f"{last:.0f}" for last in ends} == {f"{max(ends):.0f}"}
+    assert best == min(ends.values())
+    assert f"The best of these by validation has {best:.1f} on the test set, {225 - best:.0f} nats below" in readme
+    assert f"to take {max(others):.1f} would be to choose on the test set" in readme
+    assert f"on the test set {min(others) - best:.1f} to {max(others) - best:.1f} nats," in readme
+
+
+def test_the_readmes_learning_rates_are_those_of_the_released_schedule():
+    readme = readme_in_one_line()
+    floor = next(epoch for epoch in range(1, 10_000) if learning_rate_schedule(500 * epoch, 0.1) == 1e-6)
+    rates = [learning_rate_schedule(500 * epoch + 1, 0.1) for epoch in (600, 1000, 3 * 100, 10 * 100)]
+    after_600, after_1000, by_3, by_10 = (f"{rate:.3f}" for rate in rates)
+    assert f"still at η = {after_600} after 600 epochs" in readme
+    assert f"to {after_1000} after 1,000 epochs and to its floor of 10⁻⁶ in epoch {floor:,}" in readme
+    assert f"compressed by 10 (η then {by_10}) and 153 by 3 ({by_3})" in readme
+
+
+def test_the_readme_compares_ends_and_compressions_as_measured():
+    readme = readme_in_one_line()
+    runs, ends = study.runs(), {(r["run"], r["from_epoch"]): r for r in records.read_records(anneal.RESULTS)}
+    end, short = ends["sim-s2", 100], ends["sim-s0", 100]
+    zero, one = (runs[run] for run in ("sim-s0", "sim-s1"))
+    text = f"seed 2 has {end['validation_log_likelihoods']['120']:.1f} on validation"
+    text += f" and {end['test']['authors']['log_likelihood']:.1f} on the test set"
+    before = [f"{run['validation_log_likelihoods']['300']:.1f}" for run in (zero, one)]
+    tested = {f"{run['test_log_likelihoods']['300']:.1f}" for run in (zero, one)}
+    assert f"{text}; after 300 without, seeds 0 and 1 have {' and '.join(before)}, and {tested.pop()} each" in readme
+    assert not tested
+    three = (runs[run]["validation_log_likelihoods"]["100"] for run in ("compress10-s0", "compress3-s0", "sim-s0"))
+    by_10, by_3, released = (f"{nats:.0f}" for nats in three)
+    assert f"After a hundred epochs seed 0 has {by_10} nats with both schedules compressed by 10" in readme
+    after = f"{short['validation_log_likelihoods']['108']:.0f} eight epochs later"
+    assert f"and {by_3} by 3 (0.055), with the released ones {released}, and {after}" in readme
+
+
+def test_table_1_has_the_released_recipes_best_run_by_validation():
+    """Not the best on the test set, no departure, and no run that was not measured."""
+
+    def record(seed, validation, test, **departs):
+        evaluation = {grid: {"log_likelihood": test, "standard_error": 1.0} for grid in ("authors", "fine")}
+        curve = {"5": 999.0, "10": validation}  # chosen by the epoch that was measured, not by the curve's best
+        facts = {"departs_in": departs, "seed": seed, "evaluated_at_epoch": 10, "validation_log_likelihoods": curve}
+        return facts | {"evaluation": evaluation if test else {}}
+
+    records = [record(0, 50.0, 90.0), record(1, 60.0, 55.0), record(2, 70.0, None), record(3, 80.0, 80.0, k=2)]
+    row = study.table_1(dict(enumerate(records))).splitlines()[-1]
+    assert "55.0 ± 1.0 (55.0), epoch 10, seed 1, the best of 2 by validation" in row
+
+
+def test_a_departure_is_read_beside_the_released_recipe_with_the_same_seeds():
+    """At the last epoch that all of them have; no departure in two things, and none of a single seed."""
+
+    def record(seed, curve, **departs):
+        curve = {str(epoch): nats for epoch, nats in curve.items()}
+        return {"seed": seed, "variant": "simultaneous", "departs_in": departs, "validation_log_likelihoods": curve}
+
+    records = [
+        record(0, {9: 1.0, 20: 10.0, 30: 50.0}),
+        record(1, {9: 2.0, 20: 20.0}),
+        record(2, {9: 3.0}),
+        record(0, {9: 9.0, 20: 14.0, 30: 99.0}, k=2),
+        record(1, {9: 9.0, 20: 44.0, 30: 99.0}, k=2),
+        record(4, {9: 9.0, 20: 9.0, 30: 99.0}, k=2),  # the recipe was not run with this seed
+        record(0, {9: 41.0}, learning_rate=0.2),
+        record(1, {9: 32.0}, learning_rate=0.2),
+        record(0, {9: 7.0}, calm=True),
+        record(0, {9: 9.0}, k=2, calm=True),
+        record(1, {9: 9.0}, k=2, calm=True),
+    ]
+    assert study.table_of_departures(dict(enumerate(records))).splitlines()[2:] == [
+        "| learning rate 0.2 | 0, 1 | 9 | 41, 32 | 1, 2 | +35 ± 5 |",
+        "| k 2 | 0, 1 | 20 | 14, 44 | 10, 20 | +14 ± 10 |",  # of 4 and 24: s.e. = √200/√2
+    ]
+
+
+def test_the_size_that_the_sweep_states_is_that_of_the_three_vectors():
+    args = argparse.Namespace(width=20, d_width=6, pieces=3, learning_rate=0.1, variant="alternating")
+    gan = step_time.make_tinygan(args, step_time.initial(args), dropout=True).gan
+    optimizers = (gan.G_optimizer, gan.G_grad), (gan.D_optimizer, gan.D_grad)
+    held = sum(o.theta.nbytes + o.velocity.nbytes + grad.nbytes for o, grad in optimizers)
+    assert step_time.vectors_size(*step_time.shapes(args.width, args.d_width, args.pieces)) == held
+
+
+def test_the_readmes_speed_is_that_of_the_committed_results():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    sweep, one_core = (
+        json.loads((study.RESULTS / f"{name}.json").read_text()) for name in ("step_sweep", "step_time_one_core")
+    )
+    for row in sweep["batch_size"] + sweep["width"]:
+        assert step_time.sweep_line(row) in readme
+    for name in "alternating", "simultaneous":
+        work = step_time.gflop(step_time.products(name, 100, *step_time.shapes(1200, 240, 5)))
+        assert f"the matrix products of `{name}` ({work:.2f} GFLOP)" in readme
+    median = {name: np.median(times) for name, times in one_core["milliseconds"].items()}
+    alternating, simultaneous = (median[f"tinygan, {v}"] / median[f"floor, {v}"] for v in ("alternating", "simultaneous"))
+    assert f"the ratio is {alternating:.2f} for `alternating` and {simultaneous:.2f} for `simultaneous`" in readme
+
+
+def test_a_record_replaces_the_one_of_its_key_and_no_other(tmp_path):
+    path, key = tmp_path / "records.json", ("run", "seed")
+    assert records.read_records(path) == []
+    for record in {"run": "a", "seed": 0, "x": 1}, {"run": "a", "seed": 1, "x": 2}, {"run": "a", "seed": 0, "x": 3}:
+        records.keep_record(path, record, key)
+    assert [record["x"] for record in records.read_records(path)] == [2, 3]
+
+
+@pytest.mark.parametrize(("validation", "best"), [((7.0, 5.0), 2), ((5.0, 7.0), 4), (("", 5.0), 4)])
+def test_the_study_shows_the_test_log_likelihood_at_the_best_epoch_by_validation(
+    run, monkeypatch, tmp_path, validation, best
+):
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "TEST_ROWS", 10)
+    folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
+    lines = rows(folder)
+    for epoch, value in zip((2, 4), validation, strict=True):
+        lines[epoch][8] = str(value)
+    (folder / "metrics.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    facts = json.loads((folder / "run.json").read_text())
+    facts["configuration"]["data"] = "mnist"
+    (folder / "run.json").write_text(json.dumps(facts))
+    kept = {"epoch": 2, "evaluation": facts["results"]["evaluation"]}
+    (folder / "checkpoint-0002.evaluation.json").write_text(json.dumps(kept))
+    study.take_in(folder)
+    record = json.loads((tmp_path / "results" / "mnist-a.json").read_text())
+    assert record["evaluated_at_epoch"] == best
+    assert list(record["test_log_likelihoods"]) == ["2", "4"]
+    monkeypatch.setattr(study, "TEST_ROWS", 10_000)
+    with pytest.raises(DataError, match="other test images than MNIST's 10,000"):
+        study.take_in(folder)
+    run("a", "--epochs", 2, "--overwrite")
+    assert not list(folder.glob("*.evaluation.json"))
