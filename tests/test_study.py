@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -165,16 +166,42 @@ def test_annealing_that_was_interrupted_goes_on_bit_for_bit(run, data, monkeypat
     assert not kept.exists()
 
 
-def test_readme_and_guide_have_the_tables_of_the_committed_results():
+# ---- What is written of the studies is what their committed results say
+
+
+def written(name="benchmarks/STUDY.md"):
+    """A text of the project without its line ends: a claim in it may stand on two lines."""
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
+
+
+def test_the_readme_repeats_no_other_figures_than_the_studys():
+    readme, told = written("README.md"), written()
+    start, end = readme.index("The released recipe learns with all five seeds."), readme.index("[benchmarks/STUDY.md]")
+    figures = set(re.findall(r"[\d.]+ ± [\d.]+|\d+ to \d+|\d+ below|\d+ epochs", readme[start:end]))
+    assert len(figures) > 4
+    assert not {figure for figure in figures if figure.replace(" below", " nats below") not in told}
+
+
+def test_the_tables_are_those_of_the_committed_results():
     runs, stored = study.runs(), records.read_records
-    texts = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "examples/GUIDE.md"))
-    readme, guide = (text.replace("\n  |", "\n|") for text in texts)
+    texts = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "benchmarks/STUDY.md", "examples/GUIDE.md"))
+    readme, whole, guide = (text.replace("\n  |", "\n|") for text in texts)
     assert study.table_1(runs) in readme
-    assert study.table_of_departures(runs) in readme
-    assert study.table_of_runs(runs) in readme
-    assert anneal.table(stored(anneal.RESULTS)) in readme
+    for table in (
+        study.table_1(runs),
+        study.table_of_departures(runs),
+        study.table_of_runs(runs),
+        anneal.table(stored(anneal.RESULTS)),
+    ):
+        assert table in whole
     assert balance.table(stored(balance.RESULTS)) in guide
     assert balance.table_of_looks(stored(balance.LOOKED)) in guide
+
+
+def test_the_studys_links_lead_to_files():
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / "benchmarks" / "STUDY.md").read_text(encoding="utf-8"))
+    assert len(links) > 3
+    assert all((ROOT / "benchmarks" / link).exists() for link in links)
 
 
 def test_the_guide_counts_the_runs_that_learn():
@@ -194,22 +221,18 @@ def test_the_guide_counts_the_runs_that_learn():
     assert f"| at the new θ_d | {choice('new-same-same')} of 5 (seeds 0 and 3) | {variant('alternating')} of 5 (`alt" in guide
 
 
-def readme_in_one_line():
-    return " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-
-
-def test_the_readme_counts_the_departures_that_collapse():
-    readme = readme_in_one_line()
+def test_the_study_counts_the_departures_that_collapse():
+    told = written()
     strong = {"learning rate 0.05", "batch size 200", "k 2", "variant alternating"}
     readings = [record["reading"] for record in study.runs().values() if study.departs_in(record) in strong]
     collapsed = sum("collapsed to" in reading for reading in readings)
     won = sum(reading.startswith("D has won") for reading in readings)
     text = f"of these {len(readings)} runs {collapsed} have collapsed after ten epochs, in {won} of them because D has won"
-    assert text in readme
+    assert text in told
 
 
-def test_the_readmes_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_committed_results():
-    readme = readme_in_one_line()
+def test_the_studys_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_committed_results():
+    told = written()
     runs = study.runs()
     curve = runs["sim-s0"]["validation_log_likelihoods"]
     epochs, nats = np.array(list(curve), dtype=int), np.array(list(curve.values()))
@@ -220,10 +243,10 @@ def test_the_readmes_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_comm
         return f"{rise:.3f} ± {covariance[0, 0] ** 0.5:.3f}".replace("-", "−")
 
     text = f"{slope(300, 400)} nat an epoch from epoch 300 to 400, by {slope(400, 600)} from 400 to 600"
-    assert f"{text} and by {slope(600, epochs[-1])} from 600 to {epochs[-1]} (least squares, " in readme
+    assert f"{text} and by {slope(600, epochs[-1])} from 600 to {epochs[-1]} (least squares, " in told
     late = epochs >= 600
     residuals = nats[late] - np.polyval(np.polyfit(epochs[late], nats[late], 1), epochs[late])
-    assert f"which scatter by {(residuals @ residuals / (len(residuals) - 2)) ** 0.5:.1f} nats" in readme
+    assert f"which scatter by {(residuals @ residuals / (len(residuals) - 2)) ** 0.5:.1f} nats" in told
 
     def gains(evaluations):
         each = [e["fine"]["log_likelihood"] - e["authors"]["log_likelihood"] for e in evaluations]
@@ -231,11 +254,11 @@ def test_the_readmes_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_comm
 
     recipe = gains(record["evaluation"] for _, record in study.candidates(runs))
     annealed = gains(record["test"] for record in records.read_records(anneal.RESULTS) if "test" in record)
-    assert f"46 values give {recipe} nats more than the authors' ten ({annealed} for the annealed nets below)" in readme
+    assert f"46 values give {recipe} nats more than the authors' ten ({annealed} for the annealed nets below)" in told
 
 
-def test_the_readme_says_what_twenty_epochs_with_eta_to_0_bring():
-    readme = readme_in_one_line()
+def test_the_study_says_what_twenty_epochs_with_eta_to_0_bring():
+    told = written()
     runs, gains, late = study.runs(), {}, []
     for record in records.read_records(anneal.RESULTS):
         first, curve = record["from_epoch"], record["validation_log_likelihoods"]
@@ -251,42 +274,42 @@ def test_the_readme_says_what_twenty_epochs_with_eta_to_0_bring():
     assert of_seed_0 == sorted(of_seed_0, reverse=True)
     span = f"{min(gains.values()):.0f} to {max(gains.values()):.0f}"
     text = f"Twenty such epochs bring {span} nats on validation, with seed 0 less the later they come,"
-    assert f"{text} and from epoch 200 on more than the hundred epochs before them." in readme
+    assert f"{text} and from epoch 200 on more than the hundred epochs before them." in told
 
 
-def test_the_readme_says_how_far_seed_0_came():
-    readme = readme_in_one_line()
+def test_the_study_says_how_far_seed_0_came():
+    told = written()
     record, ends = study.runs()["sim-s0"], {}
     curve, test = record["validation_log_likelihoods"], record["evaluation"]["authors"]
     assert max(curve, key=curve.get) == str(record["evaluated_at_epoch"])
-    assert f"the best on validation of the {len(curve)} that were measured" in readme
+    assert f"the best on validation of the {len(curve)} that were measured" in told
     text = f"{test['log_likelihood']:.1f} ± {test['standard_error']:.1f} on the test set"
-    assert f"{text}, {225 - test['log_likelihood']:.0f} nats below the paper's" in readme
+    assert f"{text}, {225 - test['log_likelihood']:.0f} nats below the paper's" in told
     for end in records.read_records(anneal.RESULTS):
         if end["run"] == "sim-s0" and end["from_epoch"] >= 600:
             last = end["validation_log_likelihoods"][str(end["from_epoch"] + end["epochs"])]
             ends[last] = end["test"]["authors"]["log_likelihood"]
     best, others = ends[max(ends)], sorted(ends.values())[1:]
-    assert f"from epoch 600 and later all {len(ends)} end at {max(ends):.0f} nats on validation" in readme
+    assert f"from epoch 600 and later all {len(ends)} ends have {max(ends):.0f} nats on validation" in told
     assert {f"{last:.0f}" for last in ends} == {f"{max(ends):.0f}"}
     assert best == min(ends.values())
-    assert f"The best of these by validation has {best:.1f} on the test set, {225 - best:.0f} nats below" in readme
-    assert f"to take {max(others):.1f} would be to choose on the test set" in readme
-    assert f"on the test set {min(others) - best:.1f} to {max(others) - best:.1f} nats," in readme
+    assert f"The best of these by validation has {best:.1f} on the test set, {225 - best:.0f} nats below" in told
+    assert f"to take {max(others):.1f} would be to choose on the test set" in told
+    assert f"on the test set {min(others) - best:.1f} to {max(others) - best:.1f} nats," in told
 
 
-def test_the_readmes_learning_rates_are_those_of_the_released_schedule():
-    readme = readme_in_one_line()
+def test_the_studys_learning_rates_are_those_of_the_released_schedule():
+    told = written()
     floor = next(epoch for epoch in range(1, 10_000) if learning_rate_schedule(500 * epoch, 0.1) == 1e-6)
     rates = [learning_rate_schedule(500 * epoch + 1, 0.1) for epoch in (600, 1000, 3 * 100, 10 * 100)]
     after_600, after_1000, by_3, by_10 = (f"{rate:.3f}" for rate in rates)
-    assert f"still at η = {after_600} after 600 epochs" in readme
-    assert f"to {after_1000} after 1,000 epochs and to its floor of 10⁻⁶ in epoch {floor:,}" in readme
-    assert f"compressed by 10 (η then {by_10}) and 153 by 3 ({by_3})" in readme
+    assert f"still at η = {after_600} after 600 epochs" in told
+    assert f"to {after_1000} after 1,000 epochs and to its floor of 10⁻⁶ in epoch {floor:,}" in told
+    assert f"compressed by 10 (η then {by_10}) and 153 by 3 ({by_3})" in told
 
 
-def test_the_readme_compares_ends_and_compressions_as_measured():
-    readme = readme_in_one_line()
+def test_the_study_compares_ends_and_compressions_as_measured():
+    told = written()
     runs, ends = study.runs(), {(r["run"], r["from_epoch"]): r for r in records.read_records(anneal.RESULTS)}
     end, short = ends["sim-s2", 100], ends["sim-s0", 100]
     zero, one = (runs[run] for run in ("sim-s0", "sim-s1"))
@@ -294,13 +317,13 @@ def test_the_readme_compares_ends_and_compressions_as_measured():
     text += f" and {end['test']['authors']['log_likelihood']:.1f} on the test set"
     before = [f"{run['validation_log_likelihoods']['300']:.1f}" for run in (zero, one)]
     tested = {f"{run['test_log_likelihoods']['300']:.1f}" for run in (zero, one)}
-    assert f"{text}; after 300 without, seeds 0 and 1 have {' and '.join(before)}, and {tested.pop()} each" in readme
+    assert f"{text}; after 300 without, seeds 0 and 1 have {' and '.join(before)}, and {tested.pop()} each" in told
     assert not tested
     three = (runs[run]["validation_log_likelihoods"]["100"] for run in ("compress10-s0", "compress3-s0", "sim-s0"))
     by_10, by_3, released = (f"{nats:.0f}" for nats in three)
-    assert f"After a hundred epochs seed 0 has {by_10} nats with both schedules compressed by 10" in readme
+    assert f"After a hundred epochs seed 0 has {by_10} nats with both schedules compressed by 10" in told
     after = f"{short['validation_log_likelihoods']['108']:.0f} eight epochs later"
-    assert f"and {by_3} by 3 (0.055), with the released ones {released}, and {after}" in readme
+    assert f"and {by_3} by 3 (0.055), with the released ones {released}, and {after}" in told
 
 
 def test_table_1_has_the_released_recipes_best_run_by_validation():
