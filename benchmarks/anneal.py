@@ -9,8 +9,8 @@ epochs, and at its floor of 10⁻⁶ in epoch 5,757. A row of the table has the 
 the annealed nets, and, where study.py has taken in the run, that of the released schedule when it was first measured after as
 many epochs. The test set is measured once, at the end. The results are in benchmarks/results/anneal.json.
 
-After Ctrl-C or a power cut the same command goes on, bit for bit: until its result is there, every measured epoch is kept in
-a checkpoint beside the one it started from.
+After Ctrl-C or a power cut the same command goes on, bit for bit: until all of its results are there, every measured epoch is
+kept in RUN/annealing-….npz.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import common
 import mnist
 from records import keep_record, markdown_table, read_records, score
 
-from tinygan import load_mnist
+from tinygan import CheckpointError, load_mnist
 
 RESULTS = Path(__file__).parent / "results" / "anneal.json"
 EVERY = 2  # epochs between two measurements
@@ -44,19 +44,22 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
     for optimizer, steps in (gan.G_optimizer, gan.generator_steps), (gan.D_optimizer, gan.k):
         length = epochs * trainer.iterations * steps
         optimizer.learning_rate = straight_line(optimizer.next_learning_rate, optimizer.updates, length)
-    kept = kept_for(path, epochs)
+    start, commit, kept = time.perf_counter(), common.environment(trainer)["commit"], kept_for(path, epochs)
     if kept.exists():
-        done = trainer.restore(kept).configuration["annealing"]
+        before = trainer.metrics
+        done = trainer.restore(kept).configuration.get("annealing")
+        if not done or trainer.metrics[:first] != before:
+            raise CheckpointError(f"{kept}: it did not start from this {path.name}: remove it")
         print(f"{path.parent.name}: goes on after epoch {trainer.epoch}", flush=True)
     else:
-        done = {"curve": {str(first): log_likelihood()}, "seconds": 0.0}
-    start, curve = time.perf_counter() - done["seconds"], done["curve"]
+        done = {"curve": {str(first): log_likelihood()}, "seconds": 0.0, "commits": []}
+    start, curve, commits = start - done["seconds"], done["curve"], dict.fromkeys([*done["commits"], commit])
     while trainer.epoch < first + epochs:
         trainer.train_epoch()
         if (trainer.epoch - first) % EVERY == 0 or trainer.epoch == first + epochs:
             curve[str(trainer.epoch)] = log_likelihood()
             print(f"{path.parent.name}, epoch {trainer.epoch}: {curve[str(trainer.epoch)]} nats on validation", flush=True)
-            done["seconds"] = time.perf_counter() - start
+            done |= {"seconds": time.perf_counter() - start, "commits": list(commits)}
             trainer.save(kept, vars(recipe) | {"annealing": done})
     environment = common.environment(trainer)
     return {
@@ -66,7 +69,7 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
         "from_epoch": first,
         "epochs": epochs,
         "minutes": round((time.perf_counter() - start) / 60, 1),
-        "commit": environment["commit"],
+        "commit": ", ".join(filter(None, commits)) or None,
         "cores": environment["cores"],
         "threads": environment["threads"],
         "validation_log_likelihoods": curve,
@@ -79,7 +82,7 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
 
 def kept_for(path: Path, epochs: int) -> Path:
     """Where the training from this checkpoint is kept until its result is written."""
-    return path.with_name(f"{path.stem}-annealing-{epochs}.npz")
+    return path.with_name(f"annealing-{epochs}-from-{path.stem}.npz")
 
 
 def straight_line(eta: float, updates: int, length: int) -> Any:
@@ -114,7 +117,8 @@ def main() -> None:
     args = parser.parse_args()
     for path in args.checkpoints:
         keep_record(RESULTS, anneal(path, args.epochs, args.data), ("run", "from_epoch", "epochs"))
-        kept_for(path, args.epochs).unlink()
+    for path in args.checkpoints:  # only now: the same command must not begin again with the first
+        kept_for(path, args.epochs).unlink(missing_ok=True)
     print(table(read_records(RESULTS)))
 
 

@@ -1,6 +1,7 @@
 """The studies of benchmarks/: what they take in and train, and that what is written of them is what their results say."""
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -11,7 +12,16 @@ import pytest
 from helpers import rows
 from PIL import Image
 
-from tinygan import DataError, DivergenceError, MomentumSGD, TinyganError, Uniform, learning_rate_schedule, load_checkpoint
+from tinygan import (
+    CheckpointError,
+    DataError,
+    DivergenceError,
+    MomentumSGD,
+    TinyganError,
+    Uniform,
+    learning_rate_schedule,
+    load_checkpoint,
+)
 from tinygan.training import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +29,7 @@ sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
 
 import anneal  # noqa: E402
 import balance  # noqa: E402
+import common  # noqa: E402
 import mnist  # noqa: E402
 import records  # noqa: E402
 import step_time  # noqa: E402
@@ -129,9 +140,9 @@ def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, mon
     assert row + f"{released[2]:.1f} @6 | {score:.1f} ± " in anneal.table([record])
 
 
-@pytest.mark.parametrize(("reached", "again"), [(3, 3), (4, 1), (5, 0)])
+@pytest.mark.parametrize(("reached", "again"), [(4, 1), (5, 0)])
 def test_annealing_that_was_interrupted_goes_on_bit_for_bit(run, data, monkeypatch, reached, again):
-    """After epoch 3, which is not measured; after 4, which is; and at the end, before the test set was read."""
+    """In mid-training, and at the end, before the test set was read."""
     path = run("a", "--epochs", 2, "--keep-checkpoints", 2) / "checkpoint-0002.npz"
     monkeypatch.setattr(anneal, "RESULTS", path.with_name("anneal.json"))
     monkeypatch.setattr(sys, "argv", ["anneal.py", str(path), "--epochs", "3", "--data", str(data)])
@@ -139,6 +150,8 @@ def test_annealing_that_was_interrupted_goes_on_bit_for_bit(run, data, monkeypat
     expected = anneal.anneal(path, 3, data)
     whole = load_checkpoint(kept)
     kept.unlink()
+    environment, clock = common.environment, itertools.count(0, 3600)
+    monkeypatch.setattr(anneal.time, "perf_counter", lambda: next(clock))
 
     def interrupted(trainer, *_):
         if trainer.epoch == reached:
@@ -151,19 +164,55 @@ def test_annealing_that_was_interrupted_goes_on_bit_for_bit(run, data, monkeypat
             patch.setattr(mnist, "measure", lambda *_: interrupted(argparse.Namespace(epoch=5)))
         with pytest.raises(KeyboardInterrupt):
             anneal.main()
-    assert kept.exists() == (reached > 3)
     assert not anneal.RESULTS.exists()
+    monkeypatch.setattr(common, "environment", lambda trainer: environment(trainer) | {"commit": "another"})
     monkeypatch.setattr(Trainer, "train_epoch", lambda trainer: trained.append(1) or train_epoch(trainer))
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", lambda _: None)
+        patch.setattr(Path, "unlink", lambda _, missing_ok: None)
         anneal.main()
     assert len(trained) == again
     for name in "theta_g", "theta_d", "v_g", "v_d":
         np.testing.assert_array_equal(getattr(load_checkpoint(kept), name), getattr(whole, name))
     (record,) = records.read_records(anneal.RESULTS)
-    assert record | {"minutes": 0} == expected | {"minutes": 0}
+    assert record["commit"] == f"{expected['commit']}, another"
+    assert record["minutes"] == 180, "an hour from one reading of the clock to the next, those before the interruption too"
+    assert record | {"minutes": 0, "commit": ""} == expected | {"minutes": 0, "commit": ""}
     anneal.main()
     assert not kept.exists()
+
+
+def test_annealing_goes_on_from_its_own_checkpoint_alone(run, data, monkeypatch):
+    """Not where another run has come into the folder, nor from a checkpoint that was never annealed."""
+    options = "--epochs", 4, "--keep-checkpoints", 2
+    path, other = (run(name, *options, "--seed", seed) / "checkpoint-0002.npz" for name, seed in (("a", 0), ("b", 1)))
+    anneal.anneal(other, 1, data)
+    kept = anneal.kept_for(path, 1)
+    for strange in anneal.kept_for(other, 1), path, path.with_name("checkpoint-0004.npz"):
+        kept.write_bytes(strange.read_bytes())
+        with pytest.raises(CheckpointError, match=r"annealing-1-from-checkpoint-0002.npz: it did not start .*: remove it"):
+            anneal.anneal(path, 1, data)
+
+
+def test_a_finished_annealing_is_not_repeated_when_a_later_one_was_interrupted(run, data, monkeypatch):
+    folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
+    paths = [folder / f"checkpoint-000{epoch}.npz" for epoch in (2, 4)]
+    monkeypatch.setattr(anneal, "RESULTS", folder / "anneal.json")
+    monkeypatch.setattr(sys, "argv", ["anneal.py", *map(str, paths), "--epochs", "1", "--data", str(data)])
+    train_epoch, trained = Trainer.train_epoch, []
+
+    def counted(trainer):
+        if trained == [2]:
+            trained.clear()
+            raise KeyboardInterrupt
+        trained.append(trainer.epoch)
+        return train_epoch(trainer)
+
+    monkeypatch.setattr(Trainer, "train_epoch", counted)
+    with pytest.raises(KeyboardInterrupt):
+        anneal.main()
+    anneal.main()
+    assert trained == [4]
+    assert not list(folder.glob("annealing*"))
 
 
 # ---- What is written of the studies is what their committed results say
