@@ -270,12 +270,7 @@ class Run:
                     trainer.save(self.checkpoint, self.configuration)
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
-        """Draw samples.gif and curves.png, and write the results into run.json, with what the run took."""
-        frames = sorted(self.samples.glob("epoch-*.png"))
-        if frames:
-            frames = frames[:: -(-len(frames) // FRAMES)] + frames[-1:] * 5  # the last picture stays for a while
-            save_gif(self.folder / "samples.gif", [read_png(path) for path in frames])
-        draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
+        """Write the results into run.json, with what the run took; only then, as it can be done again, draw its pictures."""
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
             "iterations": self.trainer.epoch * self.trainer.iterations,
@@ -284,6 +279,13 @@ class Run:
             "peak_memory_mb": peak_memory(),
         }
         write_json(self.folder / "run.json", self.facts)
+        frames = sorted(self.samples.glob("epoch-*.png"))
+        if frames:
+            frames = frames[:: -(-len(frames) // FRAMES)] + frames[-1:] * 5  # the last picture stays for a while
+            pictures = [read_png(path) for path in frames]
+            # An older version, which the run began with, may have drawn another margin.
+            save_gif(self.folder / "samples.gif", [one for one in pictures if one.shape == pictures[-1].shape])
+        draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
 
 
 def read_png(path: Path) -> np.ndarray:

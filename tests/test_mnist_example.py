@@ -231,6 +231,22 @@ def test_a_finished_run_is_resumed_without_training(run, monkeypatch):
     assert results(folder) == before
 
 
+def test_a_run_that_an_older_version_began_with_pictures_of_another_size_ends_with_all_its_results(run):
+    folder = run("a", "--epochs", 1)
+    common.save_png(folder / "samples" / "epoch-0000.png", np.zeros((9, 9)))
+    run("a", "--epochs", 2, "--resume")
+    assert json.loads((folder / "run.json").read_text())["results"]["epochs"] == 2
+    with Image.open(folder / "samples.gif") as film, Image.open(folder / "samples" / "epoch-0002.png") as last:
+        assert film.size == last.size
+
+
+def test_a_run_whose_pictures_cannot_be_drawn_keeps_its_results(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "save_gif", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("a", "--epochs", 1)
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["results"]["evaluation"]
+
+
 def test_a_resumed_run_remembers_how_many_epochs_it_was_to_have(run, monkeypatch):
     folder = run("a", "--epochs", 3)
     monkeypatch.setattr(mnist, "EPOCHS", 4)
