@@ -40,7 +40,7 @@ TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are 
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
 MARKS = "osv^DPX<>ph"  # of the departures in the plot
-SHOWN = (10, 20, 30, 50, 100, 200, 300, 400, 500, 600, 700)  # epochs whose validation log-likelihood the table has
+SHOWN = (10, 20, 30, 50, 100, 200, 300, 400, 500, 600, 800)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
     ("Stacked CAE", "121 ± 1.6", "2110 ± 50"),

@@ -21,7 +21,10 @@ from tinygan import (
     Uniform,
     learning_rate_schedule,
     load_checkpoint,
+    load_mnist,
 )
+from tinygan.datasets import pixels
+from tinygan.parzen import AUTHORS_SIGMAS, evaluate
 from tinygan.training import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +33,7 @@ sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
 import anneal  # noqa: E402
 import balance  # noqa: E402
 import common  # noqa: E402
+import evaluator  # noqa: E402
 import mnist  # noqa: E402
 import records  # noqa: E402
 import step_time  # noqa: E402
@@ -215,6 +219,32 @@ def test_a_finished_annealing_is_not_repeated_when_a_later_one_was_interrupted(r
     assert not list(folder.glob("annealing*"))
 
 
+@pytest.mark.filterwarnings("ignore::tinygan.parzen.ParzenWarning")
+def test_the_evaluators_options_are_measured_on_validation_images_that_chose_no_sigma(run, data, monkeypatch, capsys):
+    path = run("a", "--epochs", 2) / "checkpoint.npz"
+    dataset = load_mnist(data)
+    monkeypatch.setattr(mnist, "SIGMA_ROWS", 5)
+    monkeypatch.setattr(evaluator, "SIZES", (20, 50))
+    monkeypatch.setattr(evaluator, "RESULTS", path.with_name("evaluator.json"))
+    monkeypatch.setattr(sys, "argv", ["evaluator.py", "--data", str(data)])
+    with pytest.raises(SystemExit):
+        evaluator.main()
+    assert "evaluator.json yet: name a checkpoint" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["evaluator.py", str(path), "--data", str(data)])
+    evaluator.main()
+    record = json.loads(evaluator.RESULTS.read_text())
+    assert [(row["samples"], row["seed"]) for row in record["rows"]] == [(20, 0), (50, 0), (50, 1), (50, 2), (50, 3)]
+    G = mnist.resume(path, dataset)[0].gan.G
+    images = pixels(dataset.validation.images)
+    for row, n in zip(record["rows"], (20, 50), strict=False):
+        expected = evaluate(mnist.evaluation_samples(G, "uniform", n), images[:5], images[5:], AUTHORS_SIGMAS)
+        assert row["authors"]["log_likelihood"] == pytest.approx(expected.log_likelihood, abs=1e-4)
+    assert len({row["authors"]["log_likelihood"] for row in record["rows"]}) == 5
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| 20", "| 50"]
+    assert f"| 50 | {expected.log_likelihood:.1f} ± {expected.standard_error:.1f} (σ {expected.sigma:.3f}) | " in lines[3]
+
+
 # ---- What is written of the studies is what their committed results say
 
 
@@ -226,7 +256,7 @@ def written(name="benchmarks/STUDY.md"):
 def test_the_readme_repeats_no_other_figures_than_the_studys():
     readme, told = written("README.md"), written()
     start, end = readme.index("The released recipe learns with all five seeds."), readme.index("[benchmarks/STUDY.md]")
-    figures = set(re.findall(r"[\d.]+ ± [\d.]+|\d+ to \d+|\d+ below|\d+ epochs", readme[start:end]))
+    figures = set(re.findall(r"[\d.]+ ± [\d.]+|\d+ below|[\d,]+ (?:epochs|samples)", readme[start:end]))
     assert len(figures) > 4
     assert not {figure for figure in figures if figure.replace(" below", " nats below") not in told}
 
@@ -241,6 +271,7 @@ def test_the_tables_are_those_of_the_committed_results():
         study.table_of_departures(runs),
         study.table_of_runs(runs),
         anneal.table(stored(anneal.RESULTS)),
+        evaluator.table(json.loads(evaluator.RESULTS.read_text())),
     ):
         assert table in whole
     assert balance.table(stored(balance.RESULTS)) in guide
@@ -276,7 +307,7 @@ def test_the_study_counts_the_departures_that_collapse():
     readings = [record["reading"] for record in study.runs().values() if study.departs_in(record) in strong]
     collapsed = sum("collapsed to" in reading for reading in readings)
     won = sum(reading.startswith("D has won") for reading in readings)
-    text = f"of these {len(readings)} runs {collapsed} have collapsed after ten epochs, in {won} of them because D has won"
+    text = f"of these {len(readings)} runs {collapsed} have collapsed after ten epochs, and in {won} of them D has won"
     assert text in told
 
 
@@ -292,10 +323,12 @@ def test_the_studys_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_commi
         return f"{rise:.3f} ± {covariance[0, 0] ** 0.5:.3f}".replace("-", "−")
 
     text = f"{slope(300, 400)} nat an epoch from epoch 300 to 400, by {slope(400, 600)} from 400 to 600"
-    assert f"{text} and by {slope(600, epochs[-1])} from 600 to {epochs[-1]} (least squares, " in told
-    late = epochs >= 600
+    text += f", by {slope(600, 800)} from 600 to 800 and by {slope(800, epochs[-1])} from 800 to {epochs[-1]:,}"
+    assert f"{text} (least squares, " in told
+    late = epochs >= 800
     residuals = nats[late] - np.polyval(np.polyfit(epochs[late], nats[late], 1), epochs[late])
-    assert f"which scatter by {(residuals @ residuals / (len(residuals) - 2)) ** 0.5:.1f} nats" in told
+    scatter = (residuals @ residuals / (len(residuals) - 2)) ** 0.5
+    assert f"around the last line the points scatter by {scatter:.1f} nats" in told
 
     def gains(evaluations):
         each = [e["fine"]["log_likelihood"] - e["authors"]["log_likelihood"] for e in evaluations]
@@ -303,48 +336,65 @@ def test_the_studys_slopes_and_the_gains_of_the_fine_grid_are_those_of_the_commi
 
     recipe = gains(record["evaluation"] for _, record in study.candidates(runs))
     annealed = gains(record["test"] for record in records.read_records(anneal.RESULTS) if "test" in record)
-    assert f"46 values give {recipe} nats more than the authors' ten ({annealed} for the annealed nets below)" in told
+    text = f"46 values give {recipe} nats more on the test set than the authors' ten ({annealed} for the annealed nets)."
+    assert text in told
+
+
+def listed(words):
+    *first, last = map(str, words)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def test_the_study_says_what_twenty_epochs_with_eta_to_0_bring():
-    told = written()
-    runs, gains, late = study.runs(), {}, []
+    runs, gains = study.runs(), {}
     for record in records.read_records(anneal.RESULTS):
-        first, curve = record["from_epoch"], record["validation_log_likelihoods"]
-        released = runs[record["run"]]["validation_log_likelihoods"]
-        assert curve[str(first)] == pytest.approx(released[str(first)], abs=0.01)
+        first, curve = str(record["from_epoch"]), record["validation_log_likelihoods"]
+        assert curve[first] == pytest.approx(runs[record["run"]]["validation_log_likelihoods"][first], abs=0.01)
         if record["epochs"] == 20:
-            gain = gains[record["run"], first] = curve[str(first + 20)] - curve[str(first)]
-            if first >= 200:
-                late.append(gain - (released[str(first)] - released[str(first - 100)]))
-    assert min(late) > 0
-    of_seed_0 = [gains[key] for key in sorted(gains) if key[0] == "sim-s0"]
-    assert len(of_seed_0) > 2
-    assert of_seed_0 == sorted(of_seed_0, reverse=True)
-    span = f"{min(gains.values()):.0f} to {max(gains.values()):.0f}"
-    text = f"Twenty such epochs bring {span} nats on validation, with seed 0 less the later they come,"
-    assert f"{text} and from epoch 200 on more than the hundred epochs before them." in told
+            gain = curve[str(record["from_epoch"] + 20)] - curve[first]
+            gains.setdefault(record["seed"], {})[record["from_epoch"]] = f"{gain:.0f}"
+    each = [
+        f"seed {seed}{' gains' * (seed < 2)} {listed(of[epoch] for epoch in sorted(of))}{' nats' * (seed < 1)} from "
+        f"{'epoch ' * (seed < 1)}{listed(f'{epoch:,}' for epoch in sorted(of))}"
+        for seed, of in sorted(gains.items())
+    ]
+    assert f"In twenty such epochs {', '.join(each[:-1])} and {each[-1]}." in written()
+    of_all = [int(gain) for of in gains.values() for gain in of.values()]
+    assert f"gain {min(of_all)} to {max(of_all)} nats on validation" in written("README.md")
 
 
-def test_the_study_says_how_far_seed_0_came():
-    told = written()
-    record, ends = study.runs()["sim-s0"], {}
+def test_the_study_says_how_far_seeds_0_and_1_came():
+    told, runs, scores = written(), study.runs(), {}
+    record = runs["sim-s0"]
     curve, test = record["validation_log_likelihoods"], record["evaluation"]["authors"]
     assert max(curve, key=curve.get) == str(record["evaluated_at_epoch"])
     assert f"the best on validation of the {len(curve)} that were measured" in told
     text = f"{test['log_likelihood']:.1f} ± {test['standard_error']:.1f} on the test set"
     assert f"{text}, {225 - test['log_likelihood']:.0f} nats below the paper's" in told
-    for end in records.read_records(anneal.RESULTS):
-        if end["run"] == "sim-s0" and end["from_epoch"] >= 600:
-            last = end["validation_log_likelihoods"][str(end["from_epoch"] + end["epochs"])]
-            ends[last] = end["test"]["authors"]["log_likelihood"]
-    best, others = ends[max(ends)], sorted(ends.values())[1:]
-    assert f"from epoch 600 and later all {len(ends)} ends have {max(ends):.0f} nats on validation" in told
-    assert {f"{last:.0f}" for last in ends} == {f"{max(ends):.0f}"}
-    assert best == min(ends.values())
-    assert f"The best of these by validation has {best:.1f} on the test set, {225 - best:.0f} nats below" in told
-    assert f"to take {max(others):.1f} would be to choose on the test set" in told
-    assert f"on the test set {min(others) - best:.1f} to {max(others) - best:.1f} nats," in told
+    ends = [r for r in records.read_records(anneal.RESULTS) if r["run"] == "sim-s0" and r["from_epoch"] >= 600]
+    for end in ends:
+        nats = end["validation_log_likelihoods"][str(end["from_epoch"] + end["epochs"])]
+        scores[nats] = [end["test"][grid]["log_likelihood"] for grid in ("authors", "fine")]
+    nats = f"{min(scores):.1f} to {max(scores):.1f} nats on validation"
+    authors, fine = (f"{min(values):.1f} to {max(values):.1f}" for values in zip(*scores.values(), strict=True))
+    text = f"the {len(scores)} ends from epoch 600 on have {nats}, {authors} on the test set"
+    assert f"{text}, and {fine} with σ from 46 values" in told
+    authors, fine = scores[max(scores)]
+    text = f"The best of them by validation has {authors:.1f} ({fine:.1f}) on the test set: {225 - authors:.0f} nats below"
+    assert f"{text} the paper's, {225 - fine:.0f} with σ from 46 values." in told
+    readme = written("README.md")
+    assert f"chosen on validation, has {authors:.1f} ± " in readme
+
+
+def test_the_study_says_what_the_evaluators_options_do():
+    record = json.loads(evaluator.RESULTS.read_text())
+    (run,) = (run for name, run in study.runs().items() if name == record["run"])
+    assert record["epoch"] == run["evaluated_at_epoch"]
+    assert f"Seed 0 after {record['epoch']} epochs, scored on the {record['scored_on']} that chose nothing" in written()
+    scores = [row["authors"]["log_likelihood"] for row in record["rows"] if row["samples"] == 10_000]
+    assert f"with four seeds of z it lies between {min(scores):.1f} and {max(scores):.1f}." in written()
+    twice = next(row["authors"]["log_likelihood"] for row in record["rows"] if row["samples"] == 20_000)
+    assert f"20,000 samples instead of 10,000 give the same net {twice - scores[0]:.0f} nats more" in written()
 
 
 def test_the_studys_learning_rates_are_those_of_the_released_schedule():
@@ -368,6 +418,14 @@ def test_the_study_compares_ends_and_compressions_as_measured():
     tested = {f"{run['test_log_likelihoods']['300']:.1f}" for run in (zero, one)}
     assert f"{text}; after 300 without, seeds 0 and 1 have {' and '.join(before)}, and {tested.pop()} each" in told
     assert not tested
+    last = {seed: run["evaluation"]["authors"] for seed, run in enumerate((zero, one))}
+    scores = {seed: f"{test['log_likelihood']:.1f} ± {test['standard_error']:.1f}" for seed, test in last.items()}
+    text = f"On the test set seed 1 has {one['test_log_likelihoods']['300']:.1f} after 300 epochs and {scores[1]} after 500,"
+    assert f"{text} its last, and seed 0 {scores[0]} after 920, its best on validation." in told
+    assert (one["epochs"], one["evaluated_at_epoch"], zero["evaluated_at_epoch"]) == (500, 500, 920)
+    text = f"After 500 epochs seed 1 has {last[1]['log_likelihood']:.1f} on the test set, and"
+    one, zero = (f"{ends[run, 500]['test']['authors']['log_likelihood']:.1f}" for run in ("sim-s1", "sim-s0"))
+    assert f"{text} {one} with η to 0 in twenty more; seed 0 has {zero} with η to 0 then." in told
     three = (runs[run]["validation_log_likelihoods"]["100"] for run in ("compress10-s0", "compress3-s0", "sim-s0"))
     by_10, by_3, released = (f"{nats:.0f}" for nats in three)
     assert f"After a hundred epochs seed 0 has {by_10} nats with both schedules compressed by 10" in told

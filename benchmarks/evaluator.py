@@ -1,0 +1,86 @@
+"""How far do the evaluator's own options move the score of one generator? Of how many samples, of which z, σ of which values.
+
+    python benchmarks/evaluator.py RUN/checkpoint-0920.npz      measure (a minute or two), and the table
+    python benchmarks/evaluator.py                              the table of the last measurement
+
+The released evaluator takes the number of samples and the values of σ as options; 10,000 and ten values are its defaults, and
+the paper names neither. σ is chosen on the first 1,000 validation images as ever. The score is that of the other 9,000: no
+option is chosen by it, and the test set is left alone. The result is in benchmarks/results/evaluator.json.
+"""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+import common
+import mnist
+import numpy as np
+from records import markdown_table
+
+from tinygan import load_mnist, random_generator
+from tinygan.datasets import pixels
+from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate
+from tinygan.training import generate
+
+RESULTS = Path(__file__).parent / "results" / "evaluator.json"
+SIZES = (1_000, 5_000, 10_000, 20_000, 50_000)  # samples
+SEEDS = 4  # of z, at 10,000 samples; the first is examples/mnist.py's
+
+
+def options(path: Path, data: str | None) -> dict[str, Any]:
+    dataset = load_mnist(data)
+    trainer, recipe = mnist.resume(path, dataset)
+    images = pixels(dataset.validation.images)
+    chosen_on, scored_on = images[: mnist.SIGMA_ROWS], images[mnist.SIGMA_ROWS :]
+    start, rows = time.perf_counter(), []
+    for n, seed in [(n, 0) for n in SIZES] + [(mnist.SAMPLES, seed) for seed in range(1, SEEDS)]:
+        rng = random_generator(np, mnist.EVALUATION_SEED + seed, "evaluation")
+        samples = generate(trainer.gan.G, n, rng, prior=recipe.prior, noise=mnist.NOISE)
+        row: dict[str, Any] = {"samples": n, "seed": seed}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ParzenWarning)  # few samples: that is what is looked at
+            for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
+                result = evaluate(samples, chosen_on, scored_on, sigmas).as_dict()
+                row[grid] = {name: result[name] for name in ("sigma", "log_likelihood", "standard_error")}
+        rows.append(row)
+        print(f"{n:,} samples, z of seed {seed}: {row['authors']['log_likelihood']:.1f} nats", file=sys.stderr, flush=True)
+    environment = common.environment(trainer)
+    return {
+        "run": path.resolve().parent.name,
+        "epoch": trainer.epoch,
+        "scored_on": f"{len(scored_on):,} validation images",
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+        **{name: environment[name] for name in ("commit", "cores", "threads")},
+        "rows": rows,
+    }
+
+
+def table(record: dict[str, Any]) -> str:
+    lines = [[f"{row['samples']:,}", *map(cell, (row["authors"], row["fine"]))] for row in record["rows"] if not row["seed"]]
+    return markdown_table(["samples of G", "σ from ten values", "σ from 46 values"], lines)
+
+
+def cell(result: dict[str, float]) -> str:
+    return f"{result['log_likelihood']:.1f} ± {result['standard_error']:.1f} (σ {result['sigma']:.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", type=Path, metavar="CHECKPOINT", help="of a run of examples/mnist.py")
+    parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
+    args = parser.parse_args()
+    if args.checkpoint:
+        common.write_json(RESULTS, options(args.checkpoint, args.data))
+    if not RESULTS.exists():
+        parser.error(f"there is no {RESULTS.name} yet: name a checkpoint")
+    print(table(json.loads(RESULTS.read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    common.main(main)
