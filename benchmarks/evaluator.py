@@ -36,12 +36,13 @@ SEEDS = 4  # of z, at 10,000 samples; the first is examples/mnist.py's
 def options(path: Path, data: str | None) -> dict[str, Any]:
     dataset = load_mnist(data)
     trainer, recipe = mnist.resume(path, dataset)
-    images = pixels(dataset.validation.images)
+    G = trainer.gan.G
+    images = pixels(dataset.validation.images, G.xp, G.dtype)
     chosen_on, scored_on = images[: mnist.SIGMA_ROWS], images[mnist.SIGMA_ROWS :]
     start, rows = time.perf_counter(), []
     for n, seed in [(n, 0) for n in SIZES] + [(mnist.SAMPLES, seed) for seed in range(1, SEEDS)]:
         rng = random_generator(np, mnist.EVALUATION_SEED + seed, "evaluation")
-        samples = generate(trainer.gan.G, n, rng, prior=recipe.prior, noise=mnist.NOISE)
+        samples = generate(G, n, rng, prior=recipe.prior, noise=mnist.NOISE)
         row: dict[str, Any] = {"samples": n, "seed": seed}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ParzenWarning)  # few samples: that is what is looked at
@@ -53,6 +54,7 @@ def options(path: Path, data: str | None) -> dict[str, Any]:
     environment = common.environment(trainer)
     return {
         "run": path.resolve().parent.name,
+        "seed": recipe.seed,
         "epoch": trainer.epoch,
         "scored_on": f"{len(scored_on):,} validation images",
         "minutes": round((time.perf_counter() - start) / 60, 1),

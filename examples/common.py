@@ -196,7 +196,7 @@ class Run:
             self._read_timing()
         else:
             stale += ["checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv", "run.json", "curves.png"]
-            stale += ["samples.gif", "samples/epoch-*.png"]
+            stale += ["samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
         for pattern in stale:
             for path in self.folder.glob(pattern):
                 path.unlink()
@@ -217,6 +217,8 @@ class Run:
         commits = [*before.get("earlier_commits", []), before.get("environment", {}).get("commit")]
         present = self.facts["environment"]["commit"]
         self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(commits) if commit not in (present, None)]
+        if before.get("results", {}).get("epochs") == trainer.epoch == self.args.epochs:  # until they are measured again
+            self.facts["results"] = before["results"]
         write_json(self.folder / "run.json", self.facts)
 
     def _read_facts(self) -> dict[str, Any]:
@@ -270,7 +272,7 @@ class Run:
                     trainer.save(self.checkpoint, self.configuration)
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
-        """Write the results into run.json, with what the run took; only then, as it can be done again, draw its pictures."""
+        """Write the results into run.json, with what the run took. Pictures come last: they can be redrawn, results cannot."""
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
             "iterations": self.trainer.epoch * self.trainer.iterations,
@@ -281,10 +283,11 @@ class Run:
         write_json(self.folder / "run.json", self.facts)
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
-            frames = frames[:: -(-len(frames) // FRAMES)] + frames[-1:] * 5  # the last picture stays for a while
             pictures = [read_png(path) for path in frames]
             # An older version, which the run began with, may have drawn another margin.
-            save_gif(self.folder / "samples.gif", [one for one in pictures if one.shape == pictures[-1].shape])
+            pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]
+            pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
+            save_gif(self.folder / "samples.gif", pictures)
         draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
 
 

@@ -244,7 +244,12 @@ def test_a_run_whose_pictures_cannot_be_drawn_keeps_its_results(run, tmp_path, m
     monkeypatch.setattr(common, "save_gif", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("a", "--epochs", 1)
-    assert json.loads((tmp_path / "a" / "run.json").read_text())["results"]["evaluation"]
+    stored = (tmp_path / "a" / "run.json").read_text()
+    assert json.loads(stored)["results"]["evaluation"]
+    monkeypatch.setattr(mnist, "measure", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("a", "--epochs", 1, "--resume")
+    assert (tmp_path / "a" / "run.json").read_text() == stored, "going on must not lose them either"
 
 
 def test_a_resumed_run_remembers_how_many_epochs_it_was_to_have(run, monkeypatch):
