@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import keep_record, markdown_table, read_records, score
+from records import figures, keep_record, markdown_table, read_records, score
 
 from tinygan import CheckpointError, load_mnist
 
@@ -44,7 +44,7 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
     for optimizer, steps in (gan.G_optimizer, gan.generator_steps), (gan.D_optimizer, gan.k):
         length = epochs * trainer.iterations * steps
         optimizer.learning_rate = straight_line(optimizer.next_learning_rate, optimizer.updates, length)
-    start, commit, kept = time.perf_counter(), common.environment(trainer)["commit"], kept_for(path, epochs)
+    start, environment, kept = time.perf_counter(), common.environment(trainer), kept_for(path, epochs)
     if kept.exists():
         before = trainer.metrics
         done = trainer.restore(kept).configuration.get("annealing")
@@ -53,7 +53,7 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
         print(f"{path.parent.name}: goes on after epoch {trainer.epoch}", flush=True)
     else:
         done = {"curve": {str(first): log_likelihood()}, "seconds": 0.0, "commits": []}
-    start, curve, commits = start - done["seconds"], done["curve"], dict.fromkeys([*done["commits"], commit])
+    start, curve, commits = start - done["seconds"], done["curve"], dict.fromkeys([*done["commits"], environment["commit"]])
     while trainer.epoch < first + epochs:
         trainer.train_epoch()
         if (trainer.epoch - first) % EVERY == 0 or trainer.epoch == first + epochs:
@@ -61,7 +61,6 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
             print(f"{path.parent.name}, epoch {trainer.epoch}: {curve[str(trainer.epoch)]} nats on validation", flush=True)
             done |= {"seconds": time.perf_counter() - start, "commits": list(commits)}
             trainer.save(kept, vars(recipe) | {"annealing": done})
-    environment = common.environment(trainer)
     return {
         "run": path.parent.name,
         "variant": recipe.variant,
@@ -74,7 +73,7 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
         "threads": environment["threads"],
         "validation_log_likelihoods": curve,
         "test": {
-            grid: {name: result[name] for name in ("sigma", "log_likelihood", "standard_error")}
+            grid: figures(result)
             for grid, result in mnist.measure(gan.G, recipe.prior, dataset, mnist.SAMPLES).items()
         },
     }

@@ -20,13 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-import numpy as np
-from records import markdown_table
+from records import figures, markdown_table
 
-from tinygan import load_mnist, random_generator
+from tinygan import load_mnist
 from tinygan.datasets import pixels
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate
-from tinygan.training import generate
 
 RESULTS = Path(__file__).parent / "results" / "evaluator.json"
 SIZES = (1_000, 5_000, 10_000, 20_000, 50_000)  # samples
@@ -41,14 +39,12 @@ def options(path: Path, data: str | None) -> dict[str, Any]:
     chosen_on, scored_on = images[: mnist.SIGMA_ROWS], images[mnist.SIGMA_ROWS :]
     start, rows = time.perf_counter(), []
     for n, seed in [(n, 0) for n in SIZES] + [(mnist.SAMPLES, seed) for seed in range(1, SEEDS)]:
-        rng = random_generator(np, mnist.EVALUATION_SEED + seed, "evaluation")
-        samples = generate(G, n, rng, prior=recipe.prior, noise=mnist.NOISE)
+        samples = mnist.evaluation_samples(G, recipe.prior, n, mnist.EVALUATION_SEED + seed)
         row: dict[str, Any] = {"samples": n, "seed": seed}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ParzenWarning)  # few samples: that is what is looked at
             for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
-                result = evaluate(samples, chosen_on, scored_on, sigmas).as_dict()
-                row[grid] = {name: result[name] for name in ("sigma", "log_likelihood", "standard_error")}
+                row[grid] = figures(evaluate(samples, chosen_on, scored_on, sigmas).as_dict())
         rows.append(row)
         print(f"{n:,} samples, z of seed {seed}: {row['authors']['log_likelihood']:.1f} nats", file=sys.stderr, flush=True)
     environment = common.environment(trainer)

@@ -36,6 +36,11 @@ def keep_record(path: Path, record: dict[str, Any], key: tuple[str, ...]) -> Non
     common.write_json(path, [*others, record])
 
 
+def figures(result: dict[str, Any]) -> dict[str, float]:
+    """Of an evaluation with one grid: σ, the log-likelihood and its standard error, in nats."""
+    return {name: result[name] for name in ("sigma", "log_likelihood", "standard_error")}
+
+
 def score(evaluation: dict[str, dict[str, float]]) -> str:
     """The test log-likelihood ± its standard error in nats, by the authors' grid of σ, and in brackets by the fine one."""
     authors, fine = evaluation["authors"], evaluation["fine"]

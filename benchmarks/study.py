@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import departures, markdown_table, read_records, score
+from records import departures, figures, markdown_table, read_records, score
 
 from tinygan import DataError, load_mnist
 
@@ -100,7 +100,7 @@ def take_in(folder: Path, data: str | None = None) -> None:
         ],
         "validation_log_likelihoods": validation,
         "evaluation": {
-            grid: {name: result[name] for name in ("sigma", "log_likelihood", "standard_error", "samples")}
+            grid: figures(result) | {"samples": result["samples"]}
             for grid, result in evaluations.get(evaluated_at, {}).items()
         },
         "evaluated_at_epoch": evaluated_at,

@@ -168,9 +168,9 @@ def train_with(args: argparse.Namespace, gan: GAN, dataset: Dataset) -> Trainer:
     )
 
 
-def evaluation_samples(G: Network, prior: str, n: int) -> Array:
-    """Raw samples of G for the Parzen window, from the evaluation's own noise."""
-    return generate(G, n, random_generator(G.xp, EVALUATION_SEED, "evaluation"), prior=prior, noise=NOISE)
+def evaluation_samples(G: Network, prior: str, n: int, seed: int = EVALUATION_SEED) -> Array:
+    """n raw samples of G for the Parzen window, (n, d), from the evaluation's own noise."""
+    return generate(G, n, random_generator(G.xp, seed, "evaluation"), prior=prior, noise=NOISE)
 
 
 def validation_log_likelihood(G: Network, prior: str, dataset: Dataset, n: int) -> float:
