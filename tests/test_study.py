@@ -387,6 +387,9 @@ def test_the_study_says_how_far_seeds_0_and_1_came():
     text = f"The best of them by validation has {authors:.1f} ({fine:.1f}) on the test set: {225 - authors:.0f} nats below"
     assert f"{text} the paper's, {225 - fine:.0f} with σ from 46 values." in told
     readme = written("README.md")
+    score = f"{test['log_likelihood']:.1f} ± {test['standard_error']:.1f} nats on the test set"
+    below = f"{225 - test['log_likelihood']:.0f} below the paper's"
+    assert f"its best epoch on validation has {score}, {below}" in readme
     assert f"chosen on validation, has {authors:.1f} ± " in readme
     assert f"with σ from 46 values that end has {fine:.1f}" in readme
 
@@ -442,6 +445,56 @@ def test_the_study_compares_ends_and_compressions_as_measured():
     assert f"After a hundred epochs seed 0 has {by_10} nats with both schedules compressed by 10" in told
     after = f"{short['validation_log_likelihoods']['108']:.0f} eight epochs later"
     assert f"and {by_3} by 3 (0.055), with the released ones {released}, and {after}" in told
+
+
+def test_readme_and_study_say_who_learns_and_how_far_each_seed_ran():
+    readme, told, runs = written("README.md"), written(), study.runs()
+    epochs = [runs[f"sim-s{seed}"]["epochs"] for seed in range(5)]
+    assert all(runs[f"sim-s{seed}"]["reading"].startswith("learning: ") for seed in range(5))
+    assert "The released recipe learns with all five seeds." in readme
+    assert f"The longest run rises for all of its {epochs[0]:,} epochs" in readme
+    assert epochs[3] == epochs[4]
+    assert f"seed 2 ran for {epochs[2]} epochs, seeds 3 and 4 for {epochs[3]}" in told
+    assert f"beyond {epochs[0]:,} epochs, where its η still falls; seeds 1 to 4 beyond {listed(epochs[1:])} epochs" in told
+    loses = sum(not runs[f"alternating-s{seed}"]["reading"].startswith("learning: ") for seed in range(5))
+    assert (loses, sum(bool(runs[f"printed-s{seed}"]["diverged"]) for seed in range(5))) == (3, 5)
+    assert "in ten epochs `alternating` loses with three of five seeds, `printed` with all" in readme
+    assert "within ten epochs `alternating` loses with three of five seeds" in told
+
+
+def test_the_study_compares_departures_as_measured():
+    told, runs = written(), study.runs()
+    rows = [line.strip("| ").split(" | ") for line in study.table_of_departures(runs).splitlines()[2:]]
+    quantiles, apart, ahead = {3: 4.3, 5: 2.8}, set(), set()
+    for departs, seeds, _, ours, theirs, difference in rows:
+        mean, error = map(float, difference.split(" ± "))
+        ours, theirs = ([float(nats) for nats in cell.split(", ")] for cell in (ours, theirs))
+        if abs(mean) > quantiles[len(seeds.split(", "))] * error:
+            apart.add(departs)
+        if all(np.greater(ours, theirs)):
+            ahead.add(departs)
+    assert apart == {"learning rate 0.05", "batch size 200", "variant alternating"}
+    assert "only η = 0.05, m = 200 and `alternating` differ from the recipe by more" in told
+    assert f"of {'ten' if len(rows) == 10 else len(rows)} comparisons with the same runs" in told
+    assert ahead == {"learning rate 0.2", "batch size 50"}
+    assert "Half of m and twice η are ahead with each of the three seeds." in told
+
+    def nats(name, epoch):
+        return [f"{runs[f'{name}-s{seed}']['validation_log_likelihoods'][epoch]:.0f}" for seed in range(3)]
+
+    text = f"the recipe has {listed(nats('sim', '20'))} nats (@20 below), m = 50 has {listed(nats('batch50', '10'))}:"
+    assert text in told
+    longer = (runs[run]["validation_log_likelihoods"][epoch] for run, epoch in (("batch50-s0", "30"), ("sim-s0", "60")))
+    assert "with {:.0f} after 30 epochs and the recipe {:.0f} after 60".format(*longer) in told
+
+
+def test_the_study_says_what_the_values_of_sigma_are_worth():
+    told, runs = written(), study.runs()
+    ends = [r["test"] for r in records.read_records(anneal.RESULTS) if r["run"] == "sim-s0" and r["from_epoch"] >= 600]
+    each = [e["fine"]["log_likelihood"] - e["authors"]["log_likelihood"] for e in [*ends, runs["sim-s0"]["evaluation"]]]
+    assert f"The first is worth {min(each):.0f} to {max(each):.0f} nats here." in told
+    assert f"The ten values are {AUTHORS_SIGMAS[1] / AUTHORS_SIGMAS[0] - 1:.0%} apart".replace("%", " %") in told
+    assert (len(AUTHORS_SIGMAS), len(FINE_SIGMAS)) == (10, 46)
 
 
 def test_the_study_says_when_the_released_schedule_comes_to_where_annealing_comes():
