@@ -24,16 +24,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import figures, keep_record, markdown_table, read_records, score
+from records import figures, keep_record, load_data, markdown_table, read_records, score
 
-from tinygan import CheckpointError, load_mnist
+from tinygan import CheckpointError
 
 RESULTS = Path(__file__).parent / "results" / "anneal.json"
 EVERY = 2  # epochs between two measurements
 
 
 def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
-    path, dataset = path.resolve(), load_mnist(data)
+    path, dataset = path.resolve(), load_data(data)
     trainer, recipe = mnist.resume(path, dataset)
     gan = trainer.gan
     first = trainer.epoch

@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import departures, keep_record, markdown_table, read_records, released
+from records import departures, keep_record, load_data, markdown_table, read_records, released
 
-from tinygan import GAN, ArgumentError, DataError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
+from tinygan import GAN, ArgumentError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
 from tinygan.backend import Array
 from tinygan.losses import generator_loss
 from tinygan.network import rows
@@ -197,8 +197,8 @@ def main() -> None:
             parser.error(f"unknown choice {choice!r}: choose from {', '.join(CHOICES)}")
     if args.look and args.choices:
         parser.error("--look trains nothing: give either choices or --look")
-    if (args.choices or args.look) and (name := load_mnist(args.data).name) != "mnist":
-        raise DataError(f"{name}: this is about MNIST; name the folder of its four files with --data")
+    if args.choices or args.look:
+        load_data(args.data)
     for path in args.look:
         if departs := departures(common.load_run(path)[0].configuration).keys() - {"variant"}:
             raise ArgumentError(f"{path}: its run departs from the released recipe in {', '.join(sorted(departs))}")

@@ -20,9 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import common
 import mnist
-from records import figures, markdown_table
+from records import figures, load_data, markdown_table
 
-from tinygan import load_mnist
 from tinygan.datasets import pixels
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate
 
@@ -32,7 +31,7 @@ SEEDS = 4  # of z, at 10,000 samples; the first is examples/mnist.py's
 
 
 def options(path: Path, data: str | None) -> dict[str, Any]:
-    dataset = load_mnist(data)
+    dataset = load_data(data)
     trainer, recipe = mnist.resume(path, dataset)
     G = trainer.gan.G
     images = pixels(dataset.validation.images, G.xp, G.dtype)

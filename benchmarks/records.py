@@ -1,4 +1,4 @@
-"""What the studies share: what a departure is, their files of results, and the Markdown of their tables."""
+"""What the studies share: their data, what a departure is, their files of results, and the Markdown of their tables."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,19 @@ from typing import Any
 
 import common
 import mnist
+
+from tinygan import DataError, load_mnist
+from tinygan.datasets import Dataset
+
+DATA = "mnist"  # what the committed results are about
+
+
+def load_data(folder: str | None) -> Dataset:
+    """MNIST, from this folder or wherever it is found. Raises DataError for any other data: its results do not belong here."""
+    dataset = load_mnist(folder)
+    if dataset.name != DATA:
+        raise DataError(f"{dataset.name}: this is about MNIST; name the folder of its four files with --data")
+    return dataset
 
 
 def released() -> dict[str, Any]:

@@ -113,12 +113,29 @@ def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, d
     assert f"| alternating | 3 | 2 | {record['moved_own']:+.2f} | " in balance.table_of_looks([record])
     monkeypatch.setitem(mnist.DEFAULTS, "k", 2)
     for name, words in ("mnist", "departs from the released recipe in k$"), ("idx-tiny", "this is about MNIST"):
-        monkeypatch.setattr(balance, "load_mnist", lambda path, name=name: argparse.Namespace(name=name))
+        monkeypatch.setattr(records, "load_mnist", lambda path, name=name: argparse.Namespace(name=name))
         monkeypatch.setattr(sys, "argv", ["balance.py", "--look", str(folder / "checkpoint.npz")])
         with pytest.raises(TinyganError, match=words):
             balance.main()
 
 
+@pytest.fixture
+def tiny_counts(data, monkeypatch):
+    """The studies take the tiny set for MNIST."""
+    monkeypatch.setattr(records, "DATA", load_mnist(data).name)
+
+
+def test_other_data_than_mnist_do_not_get_among_the_results(run, data, monkeypatch, tmp_path):
+    path = run("a", "--epochs", 2, "--keep-checkpoints", 2) / "checkpoint-0002.npz"
+    for module in anneal, evaluator:
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results.json")
+        monkeypatch.setattr(sys, "argv", ["", str(path), "--data", str(data)])
+        with pytest.raises(DataError, match="idx-tiny.*: this is about MNIST; name the folder"):
+            module.main()
+        assert not module.RESULTS.exists()
+
+
+@pytest.mark.usefixtures("tiny_counts")
 def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, monkeypatch):
     folder = run("a", "--epochs", 6, "--keep-checkpoints", 2, "--seed", 3)
     rates, step = [], MomentumSGD.step
@@ -144,6 +161,7 @@ def test_annealing_goes_on_from_a_checkpoint_while_eta_falls_to_0(run, data, mon
     assert row + f"{released[2]:.1f} @6 | {score:.1f} ± " in anneal.table([record])
 
 
+@pytest.mark.usefixtures("tiny_counts")
 @pytest.mark.parametrize(("reached", "again"), [(4, 1), (5, 0)])
 def test_annealing_that_was_interrupted_goes_on_bit_for_bit(run, data, monkeypatch, reached, again):
     """In mid-training, and at the end, before the test set was read."""
@@ -185,6 +203,7 @@ def test_annealing_that_was_interrupted_goes_on_bit_for_bit(run, data, monkeypat
     assert not kept.exists()
 
 
+@pytest.mark.usefixtures("tiny_counts")
 def test_annealing_goes_on_from_its_own_checkpoint_alone(run, data, monkeypatch):
     """Not where another run has come into the folder, nor from a checkpoint that was never annealed."""
     options = "--epochs", 4, "--keep-checkpoints", 2
@@ -197,6 +216,7 @@ def test_annealing_goes_on_from_its_own_checkpoint_alone(run, data, monkeypatch)
             anneal.anneal(path, 1, data)
 
 
+@pytest.mark.usefixtures("tiny_counts")
 def test_a_finished_annealing_is_not_repeated_when_a_later_one_was_interrupted(run, data, monkeypatch):
     folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
     paths = [folder / f"checkpoint-000{epoch}.npz" for epoch in (2, 4)]
@@ -219,6 +239,7 @@ def test_a_finished_annealing_is_not_repeated_when_a_later_one_was_interrupted(r
     assert not list(folder.glob("annealing*"))
 
 
+@pytest.mark.usefixtures("tiny_counts")
 @pytest.mark.filterwarnings("ignore::tinygan.parzen.ParzenWarning")
 def test_the_evaluators_options_are_measured_on_validation_images_that_chose_no_sigma(run, data, monkeypatch, capsys):
     path = run("a", "--epochs", 2) / "checkpoint.npz"
