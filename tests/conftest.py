@@ -32,7 +32,6 @@ from helpers import SMALL, idx
 
 from tinygan.backend import cupy_problem, get_backend
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 no_device = functools.cache(cupy_problem)
 

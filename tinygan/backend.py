@@ -1,19 +1,43 @@
-"""Which array library, and the one file that knows CuPy.
+"""The ground: which array library, random numbers, pixels, and files written whole or not at all.
 
-Everything else in tinygan uses operators and methods, which follow the array by themselves, and asks
-`get_array_module(x)` where it needs a function. The device is named once, by the caller: `xp = get_backend("auto")`.
+This is the one file that knows CuPy. All other code uses operators and methods, which follow the array by themselves,
+and asks `get_array_module(x)` where it needs a function. The caller names the device once: `xp = get_backend("auto")`.
 """
 
+import contextlib
+import os
+import secrets
 import sys
 import zlib
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from tinygan.errors import ArgumentError, BackendError
 
-Array: TypeAlias = Any
-"""A numpy.ndarray or a cupy.ndarray."""
+Array: TypeAlias = npt.NDArray[Any]
+"""A numpy.ndarray, or a cupy.ndarray, which has the same methods."""
+
+ArrayModule: TypeAlias = ModuleType
+"""numpy or cupy: usually named xp."""
+
+Scalar: TypeAlias = float | np.floating[Any] | Array
+"""One number: a Python or NumPy float, or an array of no dimensions on the device."""
+
+
+class Rng(Protocol):
+    """A generator of random numbers of either backend: numpy.random.Generator or cupy.random.Generator."""
+
+    def random(self, size: Any = ..., dtype: Any = ...) -> Any: ...
+
+    def standard_normal(self, size: Any = ..., dtype: Any = ...) -> Any: ...
+
+    def integers(self, low: Any, high: Any = ..., size: Any = ..., dtype: Any = ...) -> Any: ...
+
 
 BACKENDS = ("auto", "numpy", "cupy")
 
@@ -23,7 +47,7 @@ INSTALL_CUPY = (
 )
 
 
-def get_array_module(x: Array) -> Any:
+def get_array_module(x: object) -> ArrayModule:
     """cupy for an array on the device, numpy for everything else.
 
     CuPy is never imported here: an array of a module that is not loaded cannot exist.
@@ -51,7 +75,7 @@ def cupy_problem() -> str | None:
     return None
 
 
-def get_backend(name: str = "auto") -> Any:
+def get_backend(name: str = "auto") -> ArrayModule:
     """The array module named: "numpy", "cupy", or "auto" (cupy where a GPU works, else numpy with one line to stderr).
 
     Raises BackendError for "cupy" without a usable GPU, with the remedy; ArgumentError for another name.
@@ -64,24 +88,46 @@ def get_backend(name: str = "auto") -> Any:
     if problem is None:
         import cupy
 
-        return cupy
+        module: ArrayModule = cupy
+        return module
     if name == "cupy":
         raise BackendError(f"{problem}: {INSTALL_CUPY}")
     print(f"backend: NumPy on the CPU ({problem})", file=sys.stderr)
     return np
 
 
-def to_host(x: Array) -> Any:
+def to_host(x: Any) -> npt.NDArray[Any]:
     """x as a NumPy array; copies from the device if it is there."""
-    return get_array_module(x).asnumpy(x) if get_array_module(x) is not np else np.asarray(x)
+    xp = get_array_module(x)
+    host: npt.NDArray[Any] = np.asarray(x) if xp is np else xp.asnumpy(x)
+    return host
 
 
-def to_device(x: Any, xp: Any) -> Array:
+def to_device(x: Any, xp: ArrayModule) -> Array:
     """A host array as an array of the module xp; nothing is copied if it is one already."""
-    return xp.asarray(x)
+    moved: Array = xp.asarray(x)
+    return moved
 
 
-def random_generator(xp: Any, seed: int, purpose: str = "", epoch: int = 0) -> Any:
+def pixels(images: Array, xp: ArrayModule = np, dtype: npt.DTypeLike = np.float32) -> Array:
+    """x = images / 255, in [0, 1]: one minibatch of uint8 pixels as floats of module xp.
+
+    The division is done in dtype, and bytes, not floats, travel to the device.
+    Raises ArgumentError for anything but uint8: pixels that are scaled twice train without complaint.
+    """
+    if images.dtype != np.uint8:
+        raise ArgumentError(f"images are {images.dtype}: pixels are scaled from uint8, once")
+    if np.dtype(dtype).kind != "f":
+        raise ArgumentError(f"dtype {np.dtype(dtype)} cannot hold pixels in [0, 1]: choose float32 or float64")
+    x: Array = xp.asarray(images).astype(dtype)
+    x /= 255
+    return x
+
+
+# ---- Random numbers
+
+
+def random_generator(xp: ArrayModule, seed: int, purpose: str = "", epoch: int = 0) -> Any:
     """A random generator of module xp, determined by (seed, purpose, epoch) and by nothing else.
 
     One stream per purpose and epoch: no draw depends on how many others were made before it, and a run that resumes
@@ -93,13 +139,61 @@ def random_generator(xp: Any, seed: int, purpose: str = "", epoch: int = 0) -> A
     return xp.random.Generator(xp.random.XORWOW(int(sequence.generate_state(1, np.uint64)[0])))
 
 
-def random_uint16(rng: Any, shape: tuple[int, ...]) -> Array:
+class Streams:
+    """The random generators of one epoch, by purpose: streams["noise"] is made when it is first asked for.
+
+    Each is random_generator(xp, seed, purpose, epoch). Epoch 0 serves what must be the same in every epoch: reports.
+    """
+
+    def __init__(self, seed: int, epoch: int = 0, xp: ArrayModule = np) -> None:
+        self.seed, self.epoch, self.xp = seed, epoch, xp
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, purpose: str) -> Any:
+        if purpose not in self._made:
+            self._made[purpose] = random_generator(self.xp, self.seed, purpose, self.epoch)
+        return self._made[purpose]
+
+
+def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:
     """Uniform random integers of 16 bits: four are cut from each 64-bit draw, since drawing is what a mask costs.
 
     CuPy draws each by itself: before 14.2 its integers() returns garbage, without an error, for ranges beyond 31 bits.
     """
     if not isinstance(rng, np.random.Generator):
-        return rng.integers(0, 2**16, size=shape, dtype=np.uint16)
+        drawn: Array = rng.integers(0, 2**16, size=shape, dtype=np.uint16)
+        return drawn
     size = int(np.prod(shape))
     words = rng.integers(0, 2**64 - 1, size=-(-size // 4), dtype=np.uint64, endpoint=True)
     return words.view(np.uint16)[:size].reshape(shape)
+
+
+# ---- Files
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write `path` into: all of it or nothing. Whenever the power fails, path is the old file or the new one.
+
+    It is written beside path under a temporary name of its own, forced to the disk, and only then renamed. If anything
+    fails, the temporary file is removed and path is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # where nothing could be written, there may be nothing to remove either
+            temporary.unlink()
+        raise
+    # The rename itself is forced to the disk where that can be asked for: some systems do not sync or open a folder.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -13,11 +13,10 @@ from strict_cupy import host
 
 from tinygan import GAN, Linear, Network
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
-import figure1  # noqa: E402
-import theory  # noqa: E402
+import figure1
+import theory
 
 
 class Bar:

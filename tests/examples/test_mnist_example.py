@@ -29,12 +29,11 @@ from tinygan import (
 )
 from tinygan.parzen import AUTHORS_SIGMAS, evaluate
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
-import common  # noqa: E402
-import mnist  # noqa: E402
-import sample  # noqa: E402
+import common
+import mnist
+import sample
 
 WITHOUT_TIMING = len(common.COLUMNS)
 
@@ -184,7 +183,6 @@ def test_resume_needs_nothing_but_the_checkpoint(run, remains):
 # What SIGKILL interrupts: it is sent by the process to itself, at the n-th call of a function.
 KILLER = """
 import os, signal, sys
-sys.path.insert(0, {examples!r})
 import mnist, numpy, tinygan
 mnist.SAMPLES = 50
 owner, name, count = {owner}, {name!r}, {count}

@@ -14,11 +14,10 @@ from scipy.stats import norm
 
 from tinygan import GENERATOR_COSTS, Linear, Network, ReLU, Uniform, generator_loss
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
-import costs  # noqa: E402
-from costs import CLOSED_FORMS, fit, get_ahead, half_way, jsd, kl, log_normal, reverse_kl  # noqa: E402
+import costs
+from costs import CLOSED_FORMS, fit, get_ahead, half_way, jsd, kl, log_normal, reverse_kl
 
 # ---- Against the logit
 

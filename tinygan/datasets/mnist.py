@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from tinygan.backend import Array, random_generator
+from tinygan.backend import Array, pixels, random_generator
 from tinygan.errors import ArgumentError, DataError
 
 

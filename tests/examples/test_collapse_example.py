@@ -15,11 +15,10 @@ from PIL import Image
 
 from tinygan import MomentumSGD
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
-import collapse  # noqa: E402
-from collapse import CENTRES, MODES, RADIUS, WIDTH, Setting, bilinear, coverage, late, play, ring, spread  # noqa: E402
+import collapse
+from collapse import CENTRES, MODES, RADIUS, WIDTH, Setting, bilinear, coverage, late, play, ring, spread
 
 LOG_4 = math.log(4)
 

@@ -8,7 +8,6 @@ import pytest
 
 from tinygan import GAN, Dropout, Linear, Maxout, MomentumSGD, Network, ReLU, Sigmoid, random_generator, sample_noise
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import balance
 

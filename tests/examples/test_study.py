@@ -27,17 +27,16 @@ from tinygan.datasets import pixels
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, evaluate
 from tinygan.training import Trainer
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
+ROOT = Path(__file__).parents[2]
 
-import anneal  # noqa: E402
-import balance  # noqa: E402
-import common  # noqa: E402
-import evaluator  # noqa: E402
-import mnist  # noqa: E402
-import records  # noqa: E402
-import step_time  # noqa: E402
-import study  # noqa: E402
+import anneal
+import balance
+import common
+import evaluator
+import mnist
+import records
+import step_time
+import study
 
 
 def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "examples" / "GUIDE.md"
 TEXT = GUIDE.read_text(encoding="utf-8")
 STATEMENTS = [*(f"Eq. {n}" for n in range(1, 7)), "Proposition 1", "Theorem 1", "Proposition 2", "Algorithm 1", "Figure 1"]

@@ -17,11 +17,10 @@ from scipy.stats import norm
 
 from tinygan import Linear, Network, ReLU, Uniform, discriminator_loss, softplus
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.insert(0, str(EXAMPLES))
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
-import theory  # noqa: E402
-from theory import DX, LOG_4, PAIRS, Mixture, X, criterion, descend, jsd, kl, normal, optimal_logit  # noqa: E402
+import theory
+from theory import DX, LOG_4, PAIRS, Mixture, X, criterion, descend, jsd, kl, normal, optimal_logit
 
 STEPS, BUDGET = 600, 300  # updates of D: fewer than in the example, and enough
 
