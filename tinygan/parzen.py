@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.backend import Array, get_array_module, to_host
+from tinygan.backend import Array, get_array_module, pixels, to_host
 from tinygan.errors import ArgumentError, DataError
 
 AUTHORS_SIGMAS: Any = np.logspace(-1, 0, 10)
@@ -277,7 +277,7 @@ def _check_pixels(x: Array, name: str) -> tuple[Array, tuple[float, float]]:
         raise ArgumentError(f"{name} has the shape {x.shape}: give rows, one per image: x.reshape(len(x), -1)")
     low, high = float(x.min()), float(x.max())
     if not (-LARGEST < low and high < LARGEST):  # NaN is neither
-        raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): mend what made them")
+        raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): find what made them")
     return x, (low, high)
 
 
@@ -345,7 +345,7 @@ def _row_range(text: str) -> slice:
 
 def _read_rows(path: str) -> Array:
     """A file of images as floats, one image per row."""
-    from tinygan.datasets import pixels, read_idx  # only the command line reads files
+    from tinygan.datasets import read_idx  # only the command line reads files
 
     try:
         with open(path, "rb") as file:
