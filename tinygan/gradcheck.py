@@ -56,7 +56,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tinygan.backend import Array, random_generator
 from tinygan.errors import ArgumentError, GradientError
