@@ -142,7 +142,7 @@ class Trainer:
         with_momentum = [optimizer for optimizer in optimizers if hasattr(optimizer, "momentum")]
         for optimizer in with_momentum:
             optimizer.momentum = self.momentum(epoch)
-        batches, streams = self._batches(epoch), Streams(self.seed, epoch, self.xp)
+        batches, streams = self.batches(epoch), Streams(self.seed, epoch, self.xp)
         look = 1 if self.xp is np else LOOK
         names: list[str] = []
         costs = self.xp.empty((self.iterations, 0), self.dtype)
@@ -239,7 +239,7 @@ class Trainer:
             raise ArgumentError(f"{len(images)} rows have {len(labels)} labels: one for each is needed")
         return to_device(images[:n], self.xp), None if labels is None else to_device(labels[:n], self.xp)
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int) -> Iterator[Batch]:
         """The epoch's minibatches. The shuffle is drawn on the host: the same on every backend."""
         order = random_generator(np, self.seed, "shuffle", epoch).permutation(len(self.images))
         order = to_device(order[: self.iterations * self.model.draws * self.batch_size], self.xp)
