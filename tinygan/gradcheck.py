@@ -358,7 +358,7 @@ def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int
         faults.extend(f"{caller} writes to {name}" for name in watch.changed())
         return y, cache
 
-    def backward(dy: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
+    def backward(dy: Array, need_dx: bool = True) -> tuple[Any, dict[str, Array]]:
         arrays = {name: np.full_like(value, np.nan) for name, value in params.items()}
         grads = _Grads(arrays)
         dx = layer.backward(dy, cache, grads, need_dx)
@@ -438,7 +438,7 @@ def _check_rows(network: Network, dy: Array, dx: Array, cache: Cache) -> list[st
     fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
     try:
         (cache,) = network.rows(Caches(network, [cache], dy.shape), half.start, half.stop)
-        alone = network.layers[0].backward(dy[half], cache)
+        alone: Any = network.layers[0].backward(dy[half], cache)
     except Exception as error:  # an array that lacks the rows can raise anything
         return [fault + f"fails ({type(error).__name__}: {error})"]
     bound = TOLERANCE * abs(np.nan_to_num(dx)).max(initial=0.0)  # matrix products of another size are rounded otherwise
@@ -469,7 +469,7 @@ def _check_observe(network: Network, cache: Cache, watch: _Watch) -> list[str]:
     before = network.statistics.copy()
     layer.observe(cache)
     moved = network.statistics.copy()
-    network.statistics = before
+    network.statistics[...] = before
     if _identical(moved, before):
         return ["observe leaves the statistics as they were: move them towards those of the minibatch"]
     return [f"observe writes to {name}" for name in watch.changed()]

@@ -5,7 +5,7 @@ from typing import Any
 from tinygan.backend import Array, Rng, get_array_module
 from tinygan.errors import ArgumentError
 from tinygan.init import Constant
-from tinygan.layers import Cache, Layer, require_positive
+from tinygan.layers import Cache, Grads, Layer, require_positive
 
 
 class BatchNorm(Layer):
@@ -50,9 +50,7 @@ class BatchNorm(Layer):
         x_hat *= scale
         return self.gamma * x_hat + self.beta, (x_hat, scale, (mean, var) if train else None)
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x_hat, scale, minibatch = cache
         axes = tuple(range(dy.ndim - 1))
         dgamma, dbeta = (dy * x_hat).sum(axis=axes), dy.sum(axis=axes)
@@ -74,6 +72,3 @@ class BatchNorm(Layer):
 
     def config(self) -> dict[str, Any]:
         return {"n": self.n, "momentum": self.momentum, "epsilon": self.epsilon}
-
-    def __repr__(self) -> str:
-        return f"BatchNorm({self.n})"

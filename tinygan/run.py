@@ -47,11 +47,12 @@ from tinygan.backend import (
 )
 from tinygan.checkpoint import Checkpoint, load_checkpoint
 from tinygan.datasets import Dataset, Split
+from tinygan.description import build_layers, parameter_count
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.gan import PRIORS, VARIANTS, Generator, Noise, generate
 from tinygan.layers import Layer
 from tinygan.losses import GENERATOR_COSTS
-from tinygan.network import Network, build_layers, parameter_count
+from tinygan.network import Network
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
 from tinygan.training import Trainer
 
@@ -465,7 +466,7 @@ def load_run(
         G = Network(made, dtype=theta.dtype, xp=xp)
         G.theta = xp.asarray(theta)
         if G.statistics.size:
-            G.statistics = xp.asarray(checkpoint.vectors["G.statistics"])
+            G.statistics[...] = xp.asarray(checkpoint.vectors["G.statistics"])
     except (ArgumentError, KeyError) as error:
         raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
     return checkpoint, Generator(G, noise)
