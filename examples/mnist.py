@@ -34,7 +34,8 @@ from tinygan import (
     momentum_schedule,
     random_generator,
 )
-from tinygan.datasets import Dataset, Split, load_mnist, pixels
+from tinygan.backend import pixels
+from tinygan.datasets import Dataset, Split, load_mnist
 from tinygan.images import image_grid
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
 from tinygan.training import Trainer, generate

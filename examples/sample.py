@@ -15,8 +15,8 @@ import common
 import numpy as np
 
 from tinygan import get_backend, random_generator, sample_noise, to_host
-from tinygan.backend import BACKENDS
-from tinygan.datasets import load_mnist, pixels
+from tinygan.backend import BACKENDS, pixels
+from tinygan.datasets import load_mnist
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
 from tinygan.training import generate
 

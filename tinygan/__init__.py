@@ -1,8 +1,8 @@
 """tinygan: Generative Adversarial Nets (Goodfellow et al., 2014) from scratch in NumPy and CuPy."""
 
-from tinygan.backend import Array, get_array_module, get_backend, random_generator, to_device, to_host
+from tinygan.backend import Array, get_array_module, get_backend, pixels, random_generator, to_device, to_host
 from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tinygan.datasets import load_mnist, pixels, read_idx
+from tinygan.datasets import load_mnist, read_idx, write_idx
 from tinygan.errors import (
     ArgumentError,
     BackendError,
@@ -74,4 +74,5 @@ __all__ = [
     "to_device",
     "to_host",
     "value_function",
+    "write_idx",
 ]

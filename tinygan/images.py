@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tinygan.backend import Array, get_array_module, to_host
-from tinygan.datasets import pixels
+from tinygan.backend import Array, get_array_module, pixels, to_host
 from tinygan.errors import ArgumentError
 
 GAP = 2  # pixels between the tiles of a grid, and around them

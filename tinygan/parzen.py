@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.backend import Array, get_array_module, to_host
+from tinygan.backend import Array, get_array_module, pixels, to_host
 from tinygan.errors import ArgumentError, DataError
 
 AUTHORS_SIGMAS: Any = np.logspace(-1, 0, 10)
@@ -345,7 +345,7 @@ def _row_range(text: str) -> slice:
 
 def _read_rows(path: str) -> Array:
     """A file of images as floats, one image per row."""
-    from tinygan.datasets import pixels, read_idx  # only the command line reads files
+    from tinygan.datasets import read_idx  # only the command line reads files
 
     try:
         with open(path, "rb") as file:

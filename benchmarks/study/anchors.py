@@ -25,7 +25,8 @@ from scipy.cluster.vq import kmeans2
 
 import tinygan
 from tinygan import Linear, Network, ReLU, Sigmoid, bias_from_marginals, random_generator
-from tinygan.datasets import load_mnist, pixels
+from tinygan.backend import pixels
+from tinygan.datasets import load_mnist
 from tinygan.images import nearest_neighbours
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, ParzenWindow, evaluate
 from tinygan.training import generate

@@ -22,7 +22,7 @@ import common
 import mnist
 from records import figures, load_data, markdown_table
 
-from tinygan.datasets import pixels
+from tinygan.backend import pixels
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate
 
 RESULTS = Path(__file__).parent / "results" / "evaluator.json"
