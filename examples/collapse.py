@@ -33,7 +33,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -43,17 +42,20 @@ from tqdm import tqdm
 
 from tinygan import (
     GAN,
+    Batch,
     Linear,
     Maxout,
     MomentumSGD,
     Network,
+    Noise,
     ReLU,
+    Streams,
     Uniform,
     random_generator,
-    sample_noise,
     value_function,
 )
 from tinygan.parzen import ParzenWarning, select_sigma
+from tinygan.run import main, natural, open_folder, positive, positive_number, write_json
 
 # The ring: eight Gaussians of width σ, their centres 10 σ apart
 MODES, RADIUS, WIDTH = 8, 2.0, 0.15
@@ -61,7 +63,7 @@ ANGLES = 2 * np.pi * np.arange(MODES) / MODES
 CENTRES = RADIUS * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 
 # The game. These values balance: of the seeds 0 to 5, five cover eight modes of eight, one seven.
-NOISE, PRIOR = 2, "gaussian"  # dimensions of z, and p_z
+NOISE = Noise("gaussian", 2)  # p_z
 HIDDEN = 64  # units in each of G's two hidden layers; maxout pieces in each of D's
 BATCH = 128  # m
 MOMENTUM = 0.5
@@ -150,7 +152,7 @@ def generator(seed: int) -> Network:
 
     return Network(
         [
-            Linear(NOISE, HIDDEN, weight=hidden(NOISE)),
+            Linear(NOISE.n, HIDDEN, weight=hidden(NOISE.n)),
             ReLU(),
             Linear(HIDDEN, HIDDEN, weight=hidden(HIDDEN)),
             ReLU(),
@@ -177,9 +179,10 @@ def optimizer(net: Network, initial: float, updates: int) -> MomentumSGD:
     return MomentumSGD(net.theta, lambda t: initial * DECAY ** (t / updates), MOMENTUM)
 
 
-def endless(data: Callable[..., np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
+def endless(data: Callable[..., np.ndarray], rng: np.random.Generator) -> Iterator[Batch]:
+    """Minibatches of examples without end."""
     while True:
-        yield data(rng, BATCH)
+        yield Batch(data(rng, BATCH))
 
 
 def play(
@@ -206,14 +209,15 @@ def play(
         D,
         optimizer(G, learning_rate * setting.ratio, iterations * setting.generator_steps),
         optimizer(D, learning_rate, iterations * setting.k),
-        variant="alternating",
+        noise=NOISE,
+        batch_size=BATCH,
         k=setting.k,
         generator_steps=setting.generator_steps,
     )
-    examples, noise = random_generator(np, seed, "examples"), random_generator(np, seed, "noise")
-    batches = endless(data, examples)
+    streams = Streams(seed)
+    batches = endless(data, streams["examples"])
     x = data(random_generator(np, seed, "held-out examples"), HELD_OUT)
-    z = sample_noise(PRIOR, random_generator(np, seed, "held-out noise"), HELD_OUT, NOISE)
+    z = NOISE(random_generator(np, seed, "held-out noise"), HELD_OUT)
     trace: dict[str, list[float]] = {name: [] for name in ("progress", "modes", "good", "spread", "V", "D_x", "D_G_z")}
     frames: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -232,7 +236,7 @@ def play(
     record(0)
     with np.errstate(over="ignore", invalid="ignore"):  # a game out of balance may end in NaN, and is recorded so
         for done in range(1, iterations + 1):
-            gan.iteration(lambda: sample_noise(PRIOR, noise, BATCH, NOISE), batches, None)
+            gan.iteration(batches, streams)
             if done in due:
                 record(done)
     fresh += [fresh_value(G, seed, data, fresh_updates)] if watched else []
@@ -250,11 +254,11 @@ def fresh_value(G: Network, seed: int, data: Callable[..., np.ndarray], updates:
     """
     D = discriminator(seed + 1)
     D_optimizer = optimizer(D, LEARNING_RATE, updates)
-    gan = GAN(G, D, MomentumSGD(G.theta, LEARNING_RATE), D_optimizer, variant="alternating")
+    gan = GAN(G, D, MomentumSGD(G.theta, LEARNING_RATE), D_optimizer, noise=NOISE, batch_size=BATCH)
     examples, noise = random_generator(np, seed, "fresh examples"), random_generator(np, seed, "fresh noise")
     for x in (data(examples, BATCH) for _ in range(updates)):
-        gan.discriminator_step(x, G(sample_noise(PRIOR, noise, BATCH, NOISE)), None)
-    z = sample_noise(PRIOR, noise, HELD_OUT, NOISE)
+        gan.discriminator_step(x, NOISE(noise, BATCH), None)
+    z = NOISE(noise, HELD_OUT)
     return float(value_function(D(data(examples, HELD_OUT)), D(G(z))))
 
 
@@ -481,13 +485,13 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--iterations", type=common.positive, default=ITERATIONS, metavar="N", help="of a run (default: %(default)s)")
-    add("--k", type=common.positive, default=1, help="updates of D in the balanced run (default: %(default)s)")
+    add("--iterations", type=positive, default=ITERATIONS, metavar="N", help="of a run (default: %(default)s)")
+    add("--k", type=positive, default=1, help="updates of D in the balanced run (default: %(default)s)")
     text = "updates of G in the balanced run (default: %(default)s)"
-    add("--generator-steps", type=common.positive, default=1, metavar="J", help=text)
+    add("--generator-steps", type=positive, default=1, metavar="J", help=text)
     text = "η of D at first, on the ring (default: %(default)s)"
-    add("--learning-rate", type=common.positive_number, default=LEARNING_RATE, metavar="ETA", help=text)
-    add("--seed", type=common.natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
+    add("--learning-rate", type=positive_number, default=LEARNING_RATE, metavar="ETA", help=text)
+    add("--seed", type=natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the figures (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything once, in seconds: too short to show anything")
     return parser.parse_args()
@@ -496,7 +500,7 @@ def parse_arguments() -> argparse.Namespace:
 def program() -> None:
     args = parse_arguments()
     started = time.perf_counter()
-    folder = common.open_folder("collapse", args.out)
+    folder = open_folder("collapse", args.out)
     seeds = [args.seed + i for i in range(1 if args.smoke else SEEDS)]
     iterations = min(args.iterations, 100) if args.smoke else args.iterations
 
@@ -545,7 +549,7 @@ def program() -> None:
         for thickness, name in names.items()
     }
     results["seconds"] = round(time.perf_counter() - started, 1)
-    common.write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results)
     report(results)
     print(f"run: {folder}", file=sys.stderr)
 
@@ -588,4 +592,4 @@ def report(results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    common.main(program)
+    main(program)

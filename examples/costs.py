@@ -26,9 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
-from collapse import BATCH, NOISE, PRIOR, discriminator, endless, generator, in_parallel, mean_D
+from collapse import BATCH, NOISE, discriminator, endless, generator, in_parallel, mean_D
 from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
@@ -40,8 +39,8 @@ from tinygan import (
     Network,
     generator_loss,
     random_generator,
-    sample_noise,
 )
+from tinygan.run import main, natural, open_folder, positive, write_json
 
 UPDATES = 3000  # of D, while G is frozen
 LIMIT = 500  # iterations that G then gets to come half-way
@@ -96,7 +95,7 @@ def gradient_norms(G: Network, D: Network, z: np.ndarray) -> dict[str, float]:
 
 def moved(G: Network, distance: float, rng: np.random.Generator, m: int) -> np.ndarray:
     """m samples of G, moved by `distance`: the data of the live part."""
-    return G(sample_noise(PRIOR, rng, m, NOISE)) + np.array([distance, 0], dtype=G.dtype)
+    return G(NOISE(rng, m)) + np.array([distance, 0], dtype=G.dtype)
 
 
 def get_ahead(seed: int, updates: int, distance: float = DISTANCE) -> dict[str, list[Any]]:
@@ -106,13 +105,13 @@ def get_ahead(seed: int, updates: int, distance: float = DISTANCE) -> dict[str, 
                rejects G's samples with ever more confidence. With 0, the contrary, p_data = p_g: D cannot get ahead.
     """
     G, D = generator(seed), discriminator(seed)
-    gan = GAN(G, D, MomentumSGD(G.theta, LEARNING_RATE), MomentumSGD(D.theta, LEARNING_RATE, MOMENTUM))
+    gan = GAN(G, D, MomentumSGD(G.theta, LEARNING_RATE), MomentumSGD(D.theta, LEARNING_RATE, MOMENTUM), noise=NOISE)
     batches = endless(partial(moved, G, distance), random_generator(np, seed, "examples"))
     noise, z = random_generator(np, seed, "noise"), held_out_noise(seed)
     trace: dict[str, list[Any]] = {name: [] for name in ("updates", "D_G_z", *GENERATOR_COSTS, "theta_d")}
     due = {round(i) for i in np.geomspace(1, updates, RECORDS)} | stations(updates)
     for done in range(1, updates + 1):
-        gan.discriminator_step(next(batches), G(sample_noise(PRIOR, noise, BATCH, NOISE)), None)
+        gan.discriminator_step(next(batches).x, NOISE(noise, BATCH), None)
         if done in due:
             numbers = {"updates": done, "D_G_z": mean_D(D(G(z)))} | gradient_norms(G, D, z)
             for name, number in (numbers | {"theta_d": D.theta.copy()}).items():
@@ -126,7 +125,7 @@ def stations(updates: int) -> set[int]:
 
 
 def held_out_noise(seed: int) -> np.ndarray:
-    return sample_noise(PRIOR, random_generator(np, seed, "held-out noise"), NOISE_ROWS, NOISE)
+    return NOISE(random_generator(np, seed, "held-out noise"), NOISE_ROWS)
 
 
 def half_way(seed: int, theta_d: np.ndarray, kind: str, limit: int) -> int | None:
@@ -136,14 +135,15 @@ def half_way(seed: int, theta_d: np.ndarray, kind: str, limit: int) -> int | Non
     G, D = generator(seed), discriminator(seed)
     D.theta = theta_d
     G_optimizer, D_optimizer = (MomentumSGD(net.theta, LEARNING_RATE, MOMENTUM) for net in (G, D))
-    gan = GAN(G, D, G_optimizer, D_optimizer, variant="alternating", generator_cost=kind)
+    gan = GAN(G, D, G_optimizer, D_optimizer, noise=NOISE, batch_size=BATCH, generator_cost=kind)
     batches = endless(partial(moved, generator(seed), DISTANCE), random_generator(np, seed, "examples after"))
-    noise, z = random_generator(np, seed, "noise after"), held_out_noise(seed)
+    streams = {"noise": random_generator(np, seed, "noise after"), "dropout": None}
+    z = held_out_noise(seed)
     start = np.median(G(z)[:, 0])
     with np.errstate(over="ignore", invalid="ignore"):
         for done in range(1, limit + 1):
             try:
-                gan.iteration(lambda: sample_noise(PRIOR, noise, BATCH, NOISE), batches, None)
+                gan.iteration(batches, streams)
             except DivergenceError:  # eᵃ, once D takes samples for data with confidence
                 return None
             if np.median(G(z)[:, 0]) - start > DISTANCE / 2:
@@ -294,8 +294,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     text = "updates of D while G is frozen (default: %(default)s)"
-    add("--iterations", type=common.positive, default=UPDATES, metavar="N", help=text)
-    add("--seed", type=common.natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
+    add("--iterations", type=positive, default=UPDATES, metavar="N", help=text)
+    add("--seed", type=natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the figures (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything once, in seconds: D gets hardly ahead")
     return parser.parse_args()
@@ -304,7 +304,7 @@ def parse_arguments() -> argparse.Namespace:
 def program() -> None:
     args = parse_arguments()
     started = time.perf_counter()
-    folder = common.open_folder("costs", args.out)
+    folder = open_folder("costs", args.out)
     updates = min(args.iterations, 100) if args.smoke else args.iterations
     seeds = [args.seed + i for i in range(1 if args.smoke else SEEDS)]
     separations = sorted({*SHOWN, *(SEPARATIONS[::8] if args.smoke else SEPARATIONS)})
@@ -340,7 +340,7 @@ def program() -> None:
         "fits": {name: {f"{d:g}": fits[name][d] for d in fits[name]} for name in fits},
         "seconds": round(time.perf_counter() - started, 1),
     }
-    common.write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results)
     report(results, fits)
     print(f"run: {folder}", file=sys.stderr)
 
@@ -370,4 +370,4 @@ def report(results: dict[str, Any], fits: dict[str, dict[float, tuple[float, flo
 
 
 if __name__ == "__main__":
-    common.main(program)
+    main(program)

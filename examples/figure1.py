@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -36,20 +35,23 @@ from tqdm import tqdm
 
 from tinygan import (
     GAN,
+    Batch,
     Linear,
     MomentumSGD,
     Network,
+    Noise,
     ReLU,
     Sigmoid,
+    Streams,
     Uniform,
     get_backend,
     random_generator,
-    sample_noise,
     to_device,
     to_host,
 )
 from tinygan.backend import BACKENDS
 from tinygan.init import Constant
+from tinygan.run import main, natural, open_folder, positive, write_json
 
 P_DATA = normal(0, 1)
 M = 128  # examples in a minibatch
@@ -149,16 +151,14 @@ def play(seed: int, iterations: int, inner_loop: int, xp: Any, bar: Any) -> tupl
         D,
         MomentumSGD(G.theta, FIRST_RATE),
         MomentumSGD(D.theta, DISCRIMINATOR_RATE, DISCRIMINATOR_MOMENTUM),
-        variant="alternating",
+        noise=Noise("uniform", 1),
+        batch_size=M,
     )
-    noise, data = (random_generator(xp, seed, purpose) for purpose in ("noise", "data"))
+    streams = Streams(seed, 0, xp)
 
-    def prior() -> Any:
-        return sample_noise("uniform", noise, M, 1)
-
-    def examples() -> Iterator[Any]:
+    def examples() -> Iterator[Batch]:
         while True:
-            yield data.standard_normal((M, 1), dtype=np.float32)
+            yield Batch(streams["data"].standard_normal((M, 1), dtype=np.float32))
 
     batches = examples()
     panels: list[Moment] = []
@@ -174,21 +174,21 @@ def play(seed: int, iterations: int, inner_loop: int, xp: Any, bar: Any) -> tupl
             break
         if i % 8 == 0:
             film.append(moment)
-        gan.iteration(prior, batches, None)
+        gan.iteration(batches, streams)
         bar.update()
     panel("(a) near convergence")
 
     for i in range(inner_loop):
         if i in (10, 100, 1000):
             film.append(look(G, D, "G fixed, D learns"))
-        gan.discriminator_step(next(batches), G(prior()), None)
+        gan.discriminator_step(next(batches).x, gan.sample_noise(streams), None)
         bar.update()
     panel("(b) $D$ has converged to $D^*$")
 
     for i in range(GUIDED):
         if i % 6 == 5:
             film.append(look(G, D, "D fixed, G follows its gradient"))
-        gan.generator_step(prior(), None)
+        gan.generator_step(gan.sample_noise(streams), None)
         bar.update()
     panel("(c) $G$ was led towards the data")
 
@@ -197,7 +197,7 @@ def play(seed: int, iterations: int, inner_loop: int, xp: Any, bar: Any) -> tupl
     filmed = set(np.geomspace(1, iterations, 20).astype(int))
     for i in range(1, iterations + 1):
         gan.G_optimizer.learning_rate = start * (end / start) ** max(0.0, (i / iterations - 0.3) / 0.7)
-        gan.iteration(prior, batches, None)
+        gan.iteration(batches, streams)
         if i in filmed:
             film.append(look(G, D, f"Algorithm 1, k = {K}: iteration {i}"))
         bar.update()
@@ -369,10 +369,10 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--iterations", type=common.positive, default=ITERATIONS, metavar="N",
+    add("--iterations", type=positive, default=ITERATIONS, metavar="N",
         help="iterations of Algorithm 1 between (c) and (d) (default: %(default)s)")  # fmt: skip
     add("--backend", choices=BACKENDS, default="numpy", help="the array library (default: %(default)s: the networks are small)")
-    add("--seed", type=common.natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--seed", type=natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything once, in seconds; too short to reach (d)")
     return parser.parse_args()
@@ -383,7 +383,7 @@ def program() -> None:
     started = time.perf_counter()
     iterations, inner_loop, fresh_steps = (200, 200, 200) if args.smoke else (args.iterations, INNER_LOOP, FRESH)
     xp = get_backend(args.backend)
-    folder = common.open_folder("figure1", args.out)
+    folder = open_folder("figure1", args.out)
     seldom = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings of the bar
     with tqdm(total=inner_loop + GUIDED + iterations + 600, unit="step", mininterval=seldom) as bar:
         panels, film = play(args.seed, iterations, inner_loop, xp, bar)
@@ -394,7 +394,7 @@ def program() -> None:
     checks = measure(panels, fresh, args.seed)
     for check in checks:
         print(check)
-    common.write_json(
+    write_json(
         folder / "results.json",
         {
             "settings": {"seed": args.seed, "iterations": iterations, "smoke": args.smoke},
@@ -408,4 +408,4 @@ def program() -> None:
 
 
 if __name__ == "__main__":
-    common.main(program)
+    main(program)

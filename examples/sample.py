@@ -11,14 +11,11 @@ import argparse
 import math
 from pathlib import Path
 
-import common
 import numpy as np
 
-from tinygan import get_backend, random_generator, sample_noise, to_host
-from tinygan.backend import BACKENDS, pixels
-from tinygan.datasets import load_mnist
+from tinygan import generate, get_backend, load_mnist, pixels, random_generator, run, to_host
+from tinygan.backend import BACKENDS
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
-from tinygan.training import generate
 
 COLUMNS = 10  # of every picture
 NEAREST = 72  # samples in nearest.png: 8 rows of 9, and beside the ninth its nearest training example
@@ -31,13 +28,15 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.npz of a run")
-    add("--n", type=common.positive, default=100, metavar="N", help="samples (default: %(default)s)")
-    add("--seed", type=common.natural, default=0, metavar="S", help="of the noise (default: %(default)s)")
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.npz of a run, or the run's folder")
+    add("--n", type=run.positive, default=100, metavar="N", help="samples (default: %(default)s)")
+    add("--seed", type=run.natural, default=0, metavar="S", help="of the noise (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder for the files (default: the checkpoint's)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
     add("--data", metavar="DIR", help="folder of the data set that the run was trained on, for --nearest")
+    text = "a class of your own among the generator's layers, as python would import it; repeat for several"
+    add("--layer", action="append", default=[], metavar="MODULE:CLASS", help=text)
     add("--backend", choices=BACKENDS, default="auto", help="the array library (default: %(default)s)")
     return parser.parse_args()
 
@@ -45,13 +44,12 @@ def parse_arguments() -> argparse.Namespace:
 def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
-    checkpoint, G = common.load_run(args.checkpoint, xp)
+    checkpoint, generator = run.load_run(args.checkpoint, xp, args.layer)
     settings = checkpoint.configuration
-    prior, noise = settings["prior"], settings["noise"]
-    out = args.out or args.checkpoint.parent
+    out = args.out or (args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent)
     out.mkdir(parents=True, exist_ok=True)
 
-    samples = to_host(generate(G, args.n, random_generator(xp, args.seed, "samples"), prior=prior, noise=noise))
+    samples = to_host(generator.sample(args.n, args.seed))
     shape = settings.get("image_shape") or square(samples.shape[1])  # earlier checkpoints do not have it
     np.save(out / "samples.npy", samples, allow_pickle=False)
     save_png(out / "samples.png", image_grid(samples[: COLUMNS**2], shape, COLUMNS))
@@ -59,21 +57,22 @@ def program() -> None:
 
     if args.nearest:
         dataset = load_mnist(args.data)
-        common.require_same_data(settings, dataset)
+        run.require_same_data(settings, dataset)
         rng = random_generator(xp, args.seed, "nearest")
-        fair = to_host(generate(G, max(NEAREST, MEMORISATION), rng, prior=prior, noise=noise))
+        fair = to_host(generate(generator, max(NEAREST, MEMORISATION), rng))
         save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))
         report = memorisation(fair[:MEMORISATION], dataset.test.images[:MEMORISATION], dataset.train.images)
         print(f"{out / 'nearest.png'}: framed, the nearest training example of the sample to its left")
         print(report.reading)
         test = pixels(dataset.test.images[:MEMORISATION])
-        figures = common.diversity(fair[: len(test)], test)
+        figures = run.diversity(fair[: len(test)], test)
         found, expected = figures["distinct_samples"], figures["distinct_data"]
         print(f"{found} of {len(test)} samples distinct, of as many test images {expected}.")
 
     if args.interpolate:
         rng = random_generator(xp, args.seed, "interpolation")
-        start, end = (sample_noise(prior, rng, LINES, noise, G.dtype) for _ in range(2))
+        G = generator.network
+        start, end = (generator.noise(rng, LINES, G.dtype) for _ in range(2))
         save_png(out / "interpolation.png", image_grid(interpolate(G, start, end, COLUMNS), shape, COLUMNS))
         print(f"{out / 'interpolation.png'}: each row a straight line in z space")
 
@@ -85,4 +84,4 @@ def square(d: int) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    common.main(program)
+    run.main(program)

@@ -20,7 +20,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.optimize import minimize
@@ -33,18 +32,19 @@ from tinygan import (
     Linear,
     MomentumSGD,
     Network,
+    Noise,
     ReLU,
     Sigmoid,
     Uniform,
     discriminator_loss,
     random_generator,
-    sample_noise,
     softplus,
     to_device,
     to_host,
     value_function,
 )
 from tinygan.init import Constant
+from tinygan.run import main, natural, open_folder, positive, write_json
 
 STEPS = 1000  # updates of a D that is trained to convergence
 LOG_4 = float(np.log(4))
@@ -241,7 +241,7 @@ def equation_1_value_function(seed: int = 0, m: int = 200_000) -> list[Check]:
     """
     p_data, p_g = normal(), normal(1)
     x = p_data.sample(np.random.default_rng(seed), m)
-    z = sample_noise("gaussian", random_generator(np, seed, "z"), m, 1, np.float64)[:, 0]
+    z = Noise("gaussian", 1)(random_generator(np, seed, "z"), m, np.float64)[:, 0]
     a_real, a_fake = optimal_logit(p_data, p_g, x), optimal_logit(p_data, p_g, z + 1)
     error = float(np.sqrt(softplus(-a_real).var() / m + softplus(a_fake).var() / m))
     sampled = float(value_function(a_real[:, None], a_fake[:, None]))
@@ -629,7 +629,7 @@ def generator_gradient(cost: str, p_data: Mixture, theta: np.ndarray, m: int = 2
     w, b = theta
     G = Network([Linear(1, 1, weight=Constant(w), bias=b)], dtype=np.float64)
     D = Network([OptimalDiscriminator(p_data, normal(b, w))], dtype=np.float64)
-    gan = GAN(G, D, MomentumSGD(G.theta, 1e-9), MomentumSGD(D.theta, 1e-9), generator_cost=cost)
+    gan = GAN(G, D, MomentumSGD(G.theta, 1e-9), MomentumSGD(D.theta, 1e-9), noise=Noise("gaussian", 1), generator_cost=cost)
     gan.generator_step(normal().quantiles(m)[:, None], None)
     return gan.G_grad
 
@@ -890,8 +890,8 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--iterations", type=common.positive, default=STEPS, metavar="N", help="updates of a fresh D (default: %(default)s)")
-    add("--seed", type=common.natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--iterations", type=positive, default=STEPS, metavar="N", help="updates of a fresh D (default: %(default)s)")
+    add("--seed", type=natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the pictures (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything, with fewer updates of D")
     return parser.parse_args()
@@ -901,7 +901,7 @@ def program() -> None:
     args = parse_arguments()
     started = time.perf_counter()
     seed, steps, budget = args.seed, 600 if args.smoke else args.iterations, 300 if args.smoke else BUDGET
-    folder = common.open_folder("theory", args.out)
+    folder = open_folder("theory", args.out)
     statements: tuple[partial[list[Check]], ...] = (
         partial(noise_limit, seed),
         partial(equation_1_value_function, seed),
@@ -930,7 +930,7 @@ def program() -> None:
     draw_proposition_2(folder / "theory_proposition2.png")
     draw_held_out(folder / "theory_held_out.png", seed, budget)
     every = [check for checks in results.values() for check in checks]
-    common.write_json(
+    write_json(
         folder / "results.json",
         {
             "settings": {"seed": seed, "iterations": steps, "budget": budget, "smoke": args.smoke},
@@ -946,4 +946,4 @@ def program() -> None:
 
 
 if __name__ == "__main__":
-    common.main(program)
+    main(program)

@@ -24,9 +24,9 @@ import tinygan
 from tinygan.backend import cupy_problem, get_backend
 from tinygan.errors import DataError, TinyganError
 
-COMMANDS = {
-    "gradcheck": "check every derivative in tinygan against its numeric one, in seconds",
-    "parzen": "the paper's log-likelihood, of anyone's samples",
+COMMANDS = {  # its module, and what it does
+    "gradcheck": ("derivatives", "check every derivative in tinygan against its numeric one, in seconds"),
+    "parzen": ("parzen", "the paper's log-likelihood, of anyone's samples"),
 }
 DOCTOR = "what this machine has, and what to do about what it lacks"
 
@@ -59,10 +59,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         epilog="python -m tinygan COMMAND --help explains a command.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+    for name, (file, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         if list(argv[:1]) == [name]:  # the others are not imported: --help is quick, and one that is broken is alone
-            module = importlib.import_module(f"tinygan.{name}")
+            module = importlib.import_module(f"tinygan.{file}")
             module.add_arguments(command)
             command.set_defaults(command=module.command)
     command = commands.add_parser("doctor", help=DOCTOR, description=_doctor.__doc__)
@@ -75,7 +75,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _doctor(args: argparse.Namespace) -> int:
     """Say what this machine has: Python and the libraries, BLAS and its speed, the GPU, the optional packages, the data;
-    and for what is missing, the command that mends it. Downloads nothing. Exit code 1 only if something that tinygan
+    and for what is missing, the command that installs it. Downloads nothing. Exit code 1 only if something that tinygan
     cannot do without is missing or broken."""
     print(f"tinygan {tinygan.__version__} in {os.path.dirname(tinygan.__file__)}")
     _say("Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
@@ -104,7 +104,7 @@ def _libraries() -> list[str]:
             fault = f"does not work: {type(error).__name__}: {error}"
         if fault:
             package = "numpy>=2" if name == "NumPy" else name.lower()
-            _say(name, fault, f'mend it with: python -m pip install --upgrade "{package}"')
+            _say(name, fault, f'fix it with: python -m pip install --upgrade "{package}"')
             broken.append(name)
         else:
             _say(name, version)
@@ -152,7 +152,7 @@ def _gpu() -> None:
     else:
         wheel = "cupy-cuda13x" if cuda >= 13 else "cupy-cuda12x"
         _say("GPU", f"not in use: there is a driver for CUDA {cuda}, but {problem}")
-        _say("", f'mend it with: python -m pip install --upgrade "{wheel}[ctk]"')
+        _say("", f'fix it with: python -m pip install --upgrade "{wheel}[ctk]"')
 
 
 def _driver_cuda_version() -> int | None:

@@ -1,28 +1,35 @@
 """Save and load a training run: atomically, without pickle, and believing nothing that was not checked.
 
-A checkpoint is an .npz file of six arrays: the vectors θ_g, θ_d, v_g, v_d; `text`, all the rest as JSON; and `digest`,
-the SHA-256 of the five others. It holds no wall-clock value: the same run writes the same bytes.
+A checkpoint is an .npz file: named vectors ("G.theta", "G.velocity", "D.theta", …); `text`, all the rest as JSON; and
+`digest`, the SHA-256 of the others. It holds no wall-clock value: the same run writes the same bytes.
+
+This is format 2. Format 1, of a GAN's four vectors alone, is still read: its vectors get their present names, and its
+architecture stays the text that it was, Network's repr.
 """
 
-import contextlib
 import hashlib
 import json
 import math
 import os
+import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from tinygan.backend import write_atomically
 from tinygan.errors import CheckpointError
+from tinygan.network import Network
 
-FORMAT = 1
-VECTORS = ("theta_g", "theta_d", "v_g", "v_d")
+FORMAT = 2
+NAME = re.compile(r"[A-Za-z]\w{0,63}\.[A-Za-z]\w{0,63}")  # of a vector: player, point, what it is
+MOST = 1000  # vectors that a checkpoint may hold
+FLOATS = ("<f4", "<f8")
+FORMAT_1 = {"theta_g": "G.theta", "theta_d": "D.theta", "v_g": "G.velocity", "v_d": "D.velocity"}
 FIELDS = {"epoch": int, "updates": dict, "architecture": dict, "metrics": list, "configuration": dict}
-KINDS = dict.fromkeys(VECTORS, ("<f4", "<f8")) | {"text": ("|u1",), "digest": ("|u1",)}
-NAMES = tuple(KINDS)
 REMEDY = "take another checkpoint, or start afresh"
 
 
@@ -30,21 +37,19 @@ REMEDY = "take another checkpoint, or start afresh"
 class Checkpoint:
     """A run at the end of an epoch.
 
-    theta_g, theta_d, v_g, v_d   1-D host arrays, float32 or float64: parameters and velocities of G and D
-    epoch                        how many epochs were finished
-    updates                      {"G": …, "D": …}: how many updates each player made, the t of the learning rate
-    architecture                 {"G": …, "D": …}: the networks in words, repr(network)
-    metrics                      a dict of numbers for each epoch, without timing
-    configuration                what else decides the run's numbers, as far as JSON can hold it
+    vectors         {"G.theta": …, "G.velocity": …}: 1-D host arrays, float32 or float64, by player and name; running
+                    statistics are "G.statistics", other state of the model "state.…"
+    epoch           how many epochs were finished
+    updates         {"G": …, "D": …}: how many updates each player made, the t of the learning rate
+    architecture    {"G": network.describe(), …}; of format 1 the text repr(network)
+    metrics         a dict of numbers for each epoch, without timing
+    configuration   what else decides the run's numbers, as far as JSON can hold it
     """
 
-    theta_g: np.ndarray
-    theta_d: np.ndarray
-    v_g: np.ndarray
-    v_d: np.ndarray
+    vectors: dict[str, npt.NDArray[Any]]
     epoch: int
     updates: dict[str, int]
-    architecture: dict[str, str]
+    architecture: dict[str, Any]
     metrics: list[dict[str, Any]]
     configuration: dict[str, Any]
 
@@ -52,46 +57,36 @@ class Checkpoint:
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write the checkpoint, all of it or nothing: whenever the power fails, path is the old one or the new one, whole.
 
-    It is written beside path under the name path + ".tmp", forced to the disk, and only then renamed.
     NumPy's numbers become Python's. Raises CheckpointError for what load_checkpoint would refuse, and where the disk is
     full or the folder cannot be written: the temporary file is removed, and the checkpoint that was there is intact.
     """
-    path = Path(path)
-    arrays = {name: np.ascontiguousarray(getattr(checkpoint, name)) for name in VECTORS}
+    arrays = {name: np.ascontiguousarray(vector) for name, vector in checkpoint.vectors.items()}
     fields = {"format": FORMAT} | {key: getattr(checkpoint, key) for key in FIELDS}
     try:
-        _require_kinds({name: (array.dtype, array.shape) for name, array in arrays.items()})
-        arrays["text"] = np.frombuffer(json.dumps(fields, allow_nan=False, default=_plain).encode(), np.uint8)
-        _parse(arrays["text"])
+        text = np.frombuffer(json.dumps(fields, allow_nan=False, default=_plain).encode(), np.uint8)
+        _parse(text)
+        _require_vectors({name: (array.dtype, array.shape) for name, array in arrays.items()})
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not written, it could not be loaded ({error}): mend the Checkpoint") from error
+        raise CheckpointError(f"{path}: not written, it could not be loaded ({error}): correct the Checkpoint") from error
     _require_finite(path, arrays)
+    arrays["text"] = text
     arrays["digest"] = np.frombuffer(_digest(arrays), np.uint8)
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # numpy.savez, but for its allow_pickle
-                for name in NAMES:
-                    with archive.open(name + ".npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, arrays[name], allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # where nothing could be written, there may be nothing to remove either
-            temporary.unlink()
-        if isinstance(error, OSError):
-            size = sum(array.nbytes for array in arrays.values()) / 1e6
-            raise CheckpointError(
-                f"{path}: not written ({error.strerror or error}); a checkpoint that was there is intact: "
-                f"make room for {size:.0f} MB in a folder that can be written"
-            ) from error
-        raise
+        # numpy.savez, but for its allow_pickle
+        with write_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in arrays.items():
+                with archive.open(name + ".npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+    except OSError as error:
+        size = sum(array.nbytes for array in arrays.values()) / 1e6
+        raise CheckpointError(
+            f"{path}: not written ({error.strerror or error}); a checkpoint that was there is intact: "
+            f"make room for {size:.0f} MB in a folder that can be written"
+        ) from error
 
 
-def load_checkpoint(path: str | os.PathLike[str], architecture: dict[str, str] | None = None) -> Checkpoint:
-    """The checkpoint at path; with `architecture`, only if its networks are these ({"G": repr(G)} asks for G alone).
+def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network] | None = None) -> Checkpoint:
+    """The checkpoint at path; with networks, {"G": G, …}, only if it is of networks like these.
 
     The shapes, types and sizes that the file promises are checked against its own size before anything large is
     allocated, then the architecture; after reading, the digest, and that every number is finite.
@@ -99,17 +94,19 @@ def load_checkpoint(path: str | os.PathLike[str], architecture: dict[str, str] |
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            _inspect(archive, os.fstat(file.fileno()).st_size)
-            arrays = {"text": _read(archive, "text")}
-            fields = _parse(arrays["text"])
-            for player, words in (architecture or {}).items():
+            names = _inspect(archive, os.fstat(file.fileno()).st_size)
+            text = _read(archive, "text")
+            fields, version = _parse(text)
+            if version == 1 and set(names) != set(FORMAT_1):
+                raise ValueError("it holds other arrays")
+            for player, network in (networks or {}).items():
                 found = fields["architecture"].get(player)
-                if found != words:
+                if found not in (network.describe(), repr(network)):
                     raise CheckpointError(
-                        f"{path}: of another architecture: its {player} is {found}, not {words}: "
+                        f"{path}: of another architecture: its {player} is {found}, not {network.describe()}: "
                         f"ask for the networks that it was trained with, or start afresh in another folder"
                     )
-            arrays |= {name: _read(archive, name) for name in (*VECTORS, "digest")}
+            arrays = {name: _read(archive, name) for name in (*names, "digest")}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file: name a checkpoint that a run has written") from None
     except PermissionError as error:
@@ -119,37 +116,41 @@ def load_checkpoint(path: str | os.PathLike[str], architecture: dict[str, str] |
     except Exception as error:  # zipfile, the npy reader and json raise a dozen kinds on damaged bytes
         reason = str(error) or type(error).__name__
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason}): {REMEDY}") from error
-    if arrays["digest"].tobytes() != _digest(arrays):
+    digest = arrays.pop("digest").tobytes()
+    if digest != _digest({name: arrays[name] for name in (FORMAT_1 if version == 1 else names)} | {"text": text}):
         raise CheckpointError(f"{path}: altered since it was written, its digest differs: {REMEDY}")
     _require_finite(path, arrays)
-    return Checkpoint(**{name: arrays[name] for name in VECTORS}, **fields)
+    if version == 1:
+        arrays = {FORMAT_1[name]: array for name, array in arrays.items()}
+    return Checkpoint(vectors=arrays, **fields)
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> bytes:
+def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     digest = hashlib.sha256()
-    for name in (*VECTORS, "text"):
-        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].size} ".encode())
-        digest.update(arrays[name].data)
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype.str} {array.size} ".encode())
+        digest.update(array.data)
     return digest.digest()
 
 
-def _require_finite(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
-    for name in VECTORS:
-        if not np.isfinite(arrays[name]).all():
+def _require_finite(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
             raise CheckpointError(f"{path}: {name} has values that are not finite, the run has diverged: {REMEDY}")
 
 
-def _inspect(archive: zipfile.ZipFile, size: int) -> None:
-    """Raises ValueError unless these are the arrays expected, stored as they are, together no larger than the file."""
+def _inspect(archive: zipfile.ZipFile, size: int) -> list[str]:
+    """The names of its vectors. Raises ValueError unless its arrays are stored plainly, together no larger than the file."""
     members = archive.infolist()
-    if sorted(member.filename for member in members) != sorted(name + ".npy" for name in NAMES):
+    names = [member.filename.removesuffix(".npy") for member in members]
+    if len(members) > MOST or len(set(names)) < len(names) or not {"text", "digest"} < set(names):
         raise ValueError("it holds other arrays")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("it is compressed")
     if sum(member.file_size for member in members) > size:
         raise ValueError("it promises more bytes than it has")
     headers = {}
-    for name in NAMES:
+    for name in names:
         with archive.open(name + ".npy") as member:
             if np.lib.format.read_magic(member) != (1, 0):
                 raise ValueError(f"{name} is of another version of the npy format")
@@ -158,21 +159,31 @@ def _inspect(archive: zipfile.ZipFile, size: int) -> None:
         if header + dtype.itemsize * math.prod(shape) != archive.getinfo(name + ".npy").file_size:
             raise ValueError(f"{name} promises {math.prod(shape)} values, and has another number")
         headers[name] = dtype, shape
-    _require_kinds(headers)
-
-
-def _require_kinds(headers: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-    for name, (dtype, shape) in headers.items():
-        if dtype.str not in KINDS[name] or len(shape) != 1:
+    for name in "text", "digest":
+        dtype, shape = headers.pop(name)
+        if dtype.str != "|u1" or len(shape) != 1:
             raise ValueError(f"{name} is {dtype.str} of shape {shape}")
-    if headers["theta_g"][1] != headers["v_g"][1] or headers["theta_d"][1] != headers["v_d"][1]:
-        raise ValueError("parameters and velocities differ in number")
+    _require_vectors({FORMAT_1.get(name, name): header for name, header in headers.items()})
+    return list(headers)
+
+
+def _require_vectors(headers: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    if not headers:
+        raise ValueError("it has no vectors")
+    for name, (dtype, shape) in headers.items():
+        if not NAME.fullmatch(name):
+            raise ValueError(f"a vector is named {name!r}, not as in G.theta")
+        if dtype.str not in FLOATS or len(shape) != 1:
+            raise ValueError(f"{name} is {dtype.str} of shape {shape}")
+        player, _, what = name.partition(".")
+        if what == "velocity" and headers.get(f"{player}.theta") != (dtype, shape):
+            raise ValueError(f"{name} is not like {player}.theta")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+    raise TypeError(f"JSON cannot hold a {type(value).__name__}")
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> Any:
@@ -180,22 +191,15 @@ def _read(archive: zipfile.ZipFile, name: str) -> Any:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _parse(text: np.ndarray) -> dict[str, Any]:
+def _parse(text: npt.NDArray[Any]) -> tuple[dict[str, Any], int]:
+    """What the text states, and the format's number."""
     fields: dict[str, Any] = json.loads(text.tobytes())
-    if fields.pop("format") != FORMAT:
+    version = fields.pop("format")
+    if version not in (1, FORMAT):
         raise ValueError("it is of another version of tinygan")
     if fields.keys() != FIELDS.keys() or any(not isinstance(fields[key], kind) for key, kind in FIELDS.items()):
         raise ValueError("its text lacks what a checkpoint states")
-    if any(not isinstance(fields["updates"].get(player), int) for player in "GD"):
-        raise ValueError("it does not state how many updates G and D made")
-    return fields
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force the rename itself to the disk, where that can be asked for: the new file is whole and in place already."""
-    with contextlib.suppress(OSError):  # some file systems do not sync a folder, and some systems do not open one
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    updates = fields["updates"]
+    if not updates or updates.keys() != fields["architecture"].keys() or any(type(n) is not int for n in updates.values()):
+        raise ValueError("it does not state how many updates each player made")
+    return fields, version

@@ -1,144 +1,337 @@
-"""The game: noise priors, and Algorithm 1 of the paper.
+"""The game: the noise prior, samples of a generator, and Algorithm 1 of the paper.
 
 Symbols are the paper's: G, D, x, z, m, k. Three variants have names, which every result states:
 
-simultaneous   the released code: one minibatch, one z, one set of samples; both gradients are taken at the old θ_d, θ_g
-alternating    Algorithm 1's order, with the released code's costs: J(D) = −½ V, G maximises log D(G(z))
-printed        Algorithm 1 as printed: its order, D ascends V itself, G descends mean log(1 − D(G(z)))
+simultaneous   Simultaneous, the released code: one minibatch, one z, one set of samples; both gradients at the old θ_d, θ_g
+alternating    GAN, Algorithm 1's order, with the released code's costs: J(D) = −½ V, G maximises log D(G(z))
+printed        Printed, Algorithm 1 as printed: its order, D ascends V itself, G descends mean log(1 − D(G(z)))
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from tinygan.backend import Array
+from tinygan.backend import Array, Rng, Scalar, Streams, random_generator
 from tinygan.errors import ArgumentError
-from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss
-from tinygan.network import Network, rows
-from tinygan.optim import MomentumSGD
+from tinygan.layers import Sigmoid
+from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, softplus, value_function
+from tinygan.network import Caches, Network
+from tinygan.optim import Optimizer
 
-VARIANTS = ("simultaneous", "alternating", "printed")
 PRIORS = ("uniform", "gaussian", "spherical")
+BLOCK = 1000  # samples that are made at a time
 
 
-def sample_noise(kind: str, rng: Any, m: int, n: int, dtype: Any = np.float32) -> Array:
-    """z ~ p_z, shape (m, n), every entry of mean 0:
+class Batch(NamedTuple):
+    """A minibatch: rows x, (m, d), and where the data have them labels y, (m,)."""
+
+    x: Array
+    y: Array | None = None
+
+
+class Player(NamedTuple):
+    """A network and the optimiser over its θ."""
+
+    network: Network
+    optimizer: Optimizer
+
+
+@dataclass(frozen=True)
+class Noise:
+    """p_z, the noise prior: noise(rng, m) is a minibatch z of m samples, (m, n), every entry of mean 0.
 
     "uniform"    U(−√3, √3), variance 1 (the paper's MNIST generator)
     "gaussian"   N(0, 1) (its TFD and CIFAR-10 generators)
     "spherical"  z/‖z‖ with z ~ N(0, I), on the unit sphere (in the released code, unused)
     """
-    if kind == "uniform":
-        return (rng.random((m, n), dtype=dtype) * 2 - 1) * 3**0.5
-    if kind in PRIORS:
-        z = rng.standard_normal((m, n), dtype=dtype)
-        return z if kind == "gaussian" else z / (z * z).sum(axis=1, keepdims=True) ** 0.5
-    raise ArgumentError(f"unknown noise prior {kind!r}: choose one of {', '.join(PRIORS)}")
+
+    kind: str
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in PRIORS:
+            raise ArgumentError(f"unknown noise prior {self.kind!r}: choose one of {', '.join(PRIORS)}")
+        if self.n < 1:
+            raise ArgumentError(f"noise must have at least 1 dimension, not {self.n}")
+
+    def __call__(self, rng: Rng, m: int, dtype: npt.DTypeLike = np.float32) -> Array:
+        if self.kind == "uniform":
+            z: Array = (rng.random((m, self.n), dtype=dtype) * 2 - 1) * 3**0.5
+            return z
+        z = rng.standard_normal((m, self.n), dtype=dtype)
+        return z if self.kind == "gaussian" else z / (z * z).sum(axis=1, keepdims=True) ** 0.5
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A generator network and the noise it was trained on: all that sampling needs."""
+
+    network: Network
+    noise: Noise
+
+    def sample(self, n: int, rng: Any = 0) -> Array:
+        """n samples G(z), (n, d): generate(self, n, rng)."""
+        return generate(self, n, rng)
+
+
+def generate(generator: Generator, n: int, rng: Any = 0) -> Array:
+    """n samples x = G(z), z ~ p_z: (n, d), on G's device. G's hidden layers are held for 1,000 at a time.
+
+    rng  a generator of random numbers, or an integer: the seed of a new one
+    """
+    G, noise = generator.network, generator.noise
+    if isinstance(rng, int | np.integer):
+        rng = random_generator(G.xp, int(rng), "samples")
+    sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
+    samples: Array = G.xp.concatenate([G(noise(rng, size, G.dtype)) for size in sizes])
+    return samples
+
+
+class Gradient(NamedTuple):
+    """What came of a gradient of D: its cost, its logits of the samples, the cache of these rows, and all of its caches."""
+
+    cost: Scalar
+    a_fake: Array
+    fake_cache: Caches
+    caches: tuple[Caches, ...]
 
 
 class GAN:
-    """min_G max_D V(D, G), played by Algorithm 1 with a momentum step for each player.
+    """min_G max_D V(D, G), played by Algorithm 1: k updates of D, then one of G through a fresh forward pass.
 
-    G, D                       networks; D ends in one logit
+    G, D                       networks; D ends in one logit a, D(x) = σ(a)
     G_optimizer, D_optimizer   over G.theta and D.theta
-    variant                    one of VARIANTS
-    generator_cost             one of GENERATOR_COSTS; by default the variant's own
+    noise                      p_z, a Noise
+    batch_size                 m, the size of every minibatch of noise; give examples in minibatches of as many
+    generator_cost             one of GENERATOR_COSTS (see losses.generator_loss)
     k, generator_steps         updates of D and of G in one iteration (the paper: 1 and 1)
+
+    `iteration`, `report` and `sample` are what a Trainer asks of a model. Variations of the game override the other public
+    methods: discriminator_loss, discriminator_gradient, together, apart, generator_gradient.
+    Raises ArgumentError for a D that does not end in one logit, and for networks that do not fit each other or the noise.
     """
+
+    variant = "alternating"
+    state: Mapping[str, Array] = {}
 
     def __init__(
         self,
         G: Network,
         D: Network,
-        G_optimizer: MomentumSGD,
-        D_optimizer: MomentumSGD,
+        G_optimizer: Optimizer,
+        D_optimizer: Optimizer,
         *,
-        variant: str = "simultaneous",
-        generator_cost: str | None = None,
+        noise: Noise = Noise("uniform", 100),
+        batch_size: int = 100,
+        generator_cost: str = "non_saturating",
         k: int = 1,
         generator_steps: int = 1,
     ) -> None:
-        if variant not in VARIANTS:
-            raise ArgumentError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
-        if generator_cost is None:
-            generator_cost = "minimax" if variant == "printed" else "non_saturating"
         if generator_cost not in GENERATOR_COSTS:
             raise ArgumentError(f"unknown generator cost {generator_cost!r}: choose one of {', '.join(GENERATOR_COSTS)}")
-        if k < 1 or generator_steps < 1:
-            raise ArgumentError(f"k and generator_steps must be at least 1, not {k} and {generator_steps}")
+        for name, number in ("k", k), ("generator_steps", generator_steps), ("batch_size", batch_size):
+            if number < 1:
+                raise ArgumentError(f"{name} must be at least 1, not {number}")
         if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
             raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
+        if D.layers and isinstance(D.layers[-1], Sigmoid):
+            raise ArgumentError(
+                "D ends in a Sigmoid: leave it out. D must end in the logit a, since the costs apply the sigmoid themselves; "
+                "with two of them D trains, its gradient vanishes, and G collapses"
+            )
+        _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
-        self.variant, self.generator_cost, self.k, self.generator_steps = variant, generator_cost, k, generator_steps
-        self.G_grad = G.xp.empty_like(G.theta)
-        self.D_grad = D.xp.empty_like(D.theta)
+        self.noise, self.batch_size = noise, batch_size
+        self.generator_cost, self.k, self.generator_steps = generator_cost, k, generator_steps
+        self.G_grad: Array = G.xp.empty_like(G.theta)
+        self.D_grad: Array = D.xp.empty_like(D.theta)
 
-    def iteration(self, prior: Callable[[], Array], batches: Iterator[Array], rng: Any) -> tuple[Any, Any]:
-        """One training iteration of Algorithm 1. Returns the costs of its last updates, on the device: J(D) or −V, and J(G).
+    # ---- Algorithm 1
 
-        prior    prior() draws a minibatch of m noise samples, (m, n)
-        batches  next(batches) is a minibatch of m examples, (m, d)
-        rng      where dropout masks come from
+    def iteration(self, batches: Iterator[Batch], streams: Streams) -> dict[str, Scalar]:
+        """One training iteration of Algorithm 1. Returns the costs of its last updates, on the device: J(D) and J(G).
+
+        batches  next(batches).x is a minibatch of m examples, (m, d)
+        streams  streams["noise"] draws z, streams["dropout"] the masks
         """
         # "for k steps do"
-        for _ in range(self.k if self.variant != "simultaneous" else self.k - 1):
+        for _ in range(self.k):
             # "Sample minibatch of m noise samples {z⁽¹⁾, …, z⁽ᵐ⁾} from noise prior p_g(z)."
-            z = prior()
+            z = self.sample_noise(streams)
             # "Sample minibatch of m examples {x⁽¹⁾, …, x⁽ᵐ⁾} from data generating distribution p_data(x)."
-            x = next(batches)
+            x = next(batches).x
             # "Update the discriminator by ascending its stochastic gradient"
-            D_cost = self.discriminator_step(x, self.G.forward(z, train=True, rng=rng)[0], rng)
+            D_cost = self.discriminator_step(x, z, streams["dropout"])
         # "end for"
-        # The released code takes the last update of D together with the first of G, from one z and one forward pass.
-        if self.variant == "simultaneous":
-            D_cost, G_cost = self.simultaneous_step(next(batches), prior(), rng)
-        for _ in range(self.generator_steps if self.variant != "simultaneous" else self.generator_steps - 1):
+        for _ in range(self.generator_steps):
             # "Sample minibatch of m noise samples {z⁽¹⁾, …, z⁽ᵐ⁾} from noise prior p_g(z)."
-            z = prior()
+            z = self.sample_noise(streams)
             # "Update the generator by descending its stochastic gradient"
-            G_cost = self.generator_step(z, rng)
-        return D_cost, G_cost
+            G_cost = self.generator_step(z, streams["dropout"])
+        return {"discriminator_cost": D_cost, "generator_cost": G_cost}
 
-    def discriminator_step(self, x: Array, samples: Array, rng: Any) -> Any:
-        """θ_d ← one update on ∇ J(D), J(D) = −½ V (printed: −V). θ_g is not touched: G's backward is never called."""
-        D_cost, _, _ = self._discriminator_gradient(x, samples, rng)
+    def sample_noise(self, streams: Streams) -> Array:
+        """z ~ p_z, a minibatch (m, n)."""
+        return self.noise(streams["noise"], self.batch_size, self.G.dtype)
+
+    def discriminator_step(self, x: Array, z: Array, rng: Rng | None) -> Scalar:
+        """θ_d ← one update on ∇ J(D). θ_g is not touched: G's backward is never called."""
+        samples, _ = self.G.forward(z, train=True, rng=rng)
+        gradient = self.discriminator_gradient(x, samples, rng)
         self.D_optimizer.step(self.D_grad)
-        return D_cost
+        for cache in gradient.caches:
+            self.D.observe(cache)
+        return gradient.cost
 
-    def generator_step(self, z: Array, rng: Any) -> Any:
+    def generator_step(self, z: Array, rng: Rng | None) -> Scalar:
         """θ_g ← one update on ∇ J(G), through a fresh forward pass. θ_d stays: D's backward gets no gradient vector."""
         samples, G_cache = self.G.forward(z, train=True, rng=rng)
-        a, D_cache = self.D.forward(samples, train=True, rng=rng)
+        G_cost = self.generator_gradient(samples, G_cache, rng)
+        self.G_optimizer.step(self.G_grad)
+        self.G.observe(G_cache)
+        return G_cost
+
+    # ---- The two gradients
+
+    def generator_gradient(
+        self, samples: Array, G_cache: Caches, rng: Rng | None, judged: tuple[Array, Caches] | None = None
+    ) -> Scalar:
+        """∇ J(G) by θ_g, written into G_grad; returns J(G).
+
+        judged  D's logits of these samples, and the cache of that pass, where there was one already
+        """
+        a, D_cache = judged or self.D.forward(samples, train=True, rng=rng)
         G_cost, da = generator_loss(a, self.generator_cost)
         dsamples = self.D.backward(da, D_cache)
         self.G.backward(dsamples, G_cache, self.G_grad, need_dx=False)
-        self.G_optimizer.step(self.G_grad)
         return G_cost
 
-    def simultaneous_step(self, x: Array, z: Array, rng: Any) -> tuple[Any, Any]:
-        """θ_d and θ_g ← one update each, both gradients at the old θ_d and θ_g, from one forward pass of each network.
+    def discriminator_gradient(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
+        """∇ J(D) by θ_d, written into D_grad: of data and samples together, or apart where a layer of D mixes rows."""
+        self.D.require_own(x, "data")
+        return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
-        D's fake half is walked backwards twice, with two upstream gradients: that of J(D) for θ_d, that of J(G) for θ_g.
-        """
-        m = len(x)
-        samples, G_cache = self.G.forward(z, train=True, rng=rng)
-        D_cost, a_fake, D_cache = self._discriminator_gradient(x, samples, rng)
-        G_cost, da = generator_loss(a_fake, self.generator_cost)
-        dsamples = self.D.backward(da, rows(D_cache, m, m + len(samples)))
-        self.G.backward(dsamples, G_cache, self.G_grad, need_dx=False)
-        self.D_optimizer.step(self.D_grad)
-        self.G_optimizer.step(self.G_grad)
-        return D_cost, G_cost
-
-    def _discriminator_gradient(self, x: Array, samples: Array, rng: Any) -> tuple[Any, Array, Any]:
-        # Data and samples go through D as one minibatch of 2m rows: half the matrix products, each twice as large.
-        m = len(x)
-        xp = self.D.xp
+    def together(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
+        """Data and samples go through D as one minibatch of 2m rows: half the matrix products, each twice as large."""
+        xp, m, n = self.D.xp, len(x), len(samples)
         a, cache = self.D.forward(xp.concatenate([x, samples]), train=True, rng=rng)
-        D_cost, da_real, da_fake = discriminator_loss(a[:m], a[m:])
-        da = xp.concatenate([da_real, da_fake])
-        if self.variant == "printed":
-            D_cost, da = 2 * D_cost, 2 * da  # −V = 2 J(D)
-        self.D.backward(da, cache, self.D_grad, need_dx=False)
-        return D_cost, a[m:], cache
+        D_cost, da_real, da_fake = self.discriminator_loss(a[:m], a[m:])
+        self.D.backward(xp.concatenate([da_real, da_fake]), cache, self.D_grad, need_dx=False)
+        return Gradient(D_cost, a[m:], self.D.rows(cache, m, m + n), (cache,))
+
+    def apart(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
+        """Data and samples go through D in two passes, data first: a layer that mixes rows must not mix one with the other."""
+        a_real, real_cache = self.D.forward(x, train=True, rng=rng)
+        a_fake, fake_cache = self.D.forward(samples, train=True, rng=rng)
+        D_cost, da_real, da_fake = self.discriminator_loss(a_real, a_fake)
+        real_grad = self.D.xp.empty_like(self.D_grad)
+        self.D.backward(da_real, real_cache, real_grad, need_dx=False)
+        self.D.backward(da_fake, fake_cache, self.D_grad, need_dx=False)
+        self.D_grad += real_grad
+        return Gradient(D_cost, a_fake, fake_cache, (real_cache, fake_cache))
+
+    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
+        """J(D) = −½ V and its gradients by D's logits of data and of samples."""
+        return discriminator_loss(a_real, a_fake)
+
+    # ---- What a Trainer asks of a model beside `iteration` and `state`
+
+    @property
+    def players(self) -> Mapping[str, Player]:
+        """{"G": …, "D": …}: each network with its optimiser."""
+        return {"G": Player(self.G, self.G_optimizer), "D": Player(self.D, self.D_optimizer)}
+
+    @property
+    def draws(self) -> int:
+        """Minibatches of examples in one iteration: k."""
+        return self.k
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint has to say of the game beside its networks, as JSON can hold it."""
+        names = ("variant", "generator_cost", "k", "generator_steps", "batch_size")
+        return {name: getattr(self, name) for name in names} | {"prior": self.noise.kind, "noise": self.noise.n}
+
+    def report(self, held_out: Batch, streams: Streams) -> dict[str, Scalar]:
+        """V(D, G), mean D(x) and mean D(G(z)) over held-out data and as many samples, without dropout."""
+        z = self.noise(streams["report"], len(held_out.x), self.G.dtype)
+        a_real, a_fake = self.D(held_out.x), self.D(self.G(z))
+        D_x, D_G_z = (self.D.xp.exp(-softplus(-a)).mean() for a in (a_real, a_fake))
+        return {"value": value_function(a_real, a_fake), "D_x": D_x, "D_G_z": D_G_z}
+
+    def sample(self, n: int, rng: Any = 0) -> Array:
+        """n samples G(z), (n, d); rng: a generator of random numbers, or a seed."""
+        return generate(Generator(self.G, self.noise), n, rng)
+
+
+class Simultaneous(GAN):
+    """The released code: the last update of D is taken together with the first of G, from one x, one z, one set of samples.
+
+    Both gradients are taken at the old θ_d and θ_g. D's rows of samples are walked backwards twice, with two upstream
+    gradients: that of J(D) for θ_d, that of J(G) for θ_g.
+    """
+
+    variant = "simultaneous"
+
+    def iteration(self, batches: Iterator[Batch], streams: Streams) -> dict[str, Scalar]:
+        """As GAN.iteration, with both players' updates in one step."""
+        for _ in range(self.k - 1):
+            z = self.sample_noise(streams)
+            x = next(batches).x
+            self.discriminator_step(x, z, streams["dropout"])
+        z = self.sample_noise(streams)
+        x = next(batches).x
+        D_cost, G_cost = self.simultaneous_step(x, z, streams["dropout"])
+        for _ in range(self.generator_steps - 1):
+            z = self.sample_noise(streams)
+            G_cost = self.generator_step(z, streams["dropout"])
+        return {"discriminator_cost": D_cost, "generator_cost": G_cost}
+
+    def simultaneous_step(self, x: Array, z: Array, rng: Rng | None) -> tuple[Scalar, Scalar]:
+        """θ_d and θ_g ← one update each, from one forward pass of each network."""
+        samples, G_cache = self.G.forward(z, train=True, rng=rng)
+        gradient = self.discriminator_gradient(x, samples, rng)
+        G_cost = self.generator_gradient(samples, G_cache, rng, (gradient.a_fake, gradient.fake_cache))
+        self.D_optimizer.step(self.D_grad)
+        for cache in gradient.caches:
+            self.D.observe(cache)
+        self.G_optimizer.step(self.G_grad)
+        self.G.observe(G_cache)
+        return gradient.cost, G_cost
+
+
+class Printed(GAN):
+    """Algorithm 1 as printed: D ascends V itself, twice the gradient of J(D); G descends mean log(1 − D(G(z)))."""
+
+    variant = "printed"
+
+    def __init__(self, *players: Any, generator_cost: str = "minimax", **options: Any) -> None:
+        super().__init__(*players, generator_cost=generator_cost, **options)
+
+    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
+        """−V = 2 J(D) and its gradients by D's logits of data and of samples."""
+        D_cost, da_real, da_fake = discriminator_loss(a_real, a_fake)
+        return 2 * D_cost, 2 * da_real, 2 * da_fake
+
+
+VARIANTS: dict[str, type[GAN]] = {"simultaneous": Simultaneous, "alternating": GAN, "printed": Printed}
+"""The three variants by their names, for command lines."""
+
+
+def _require_fit(G: Network, D: Network, noise: Noise) -> None:
+    """One forward pass of one z through both networks. Raises ArgumentError unless it ends in one logit."""
+    if (G.dtype, G.xp) != (D.dtype, D.xp):
+        raise ArgumentError(f"G computes with {G.xp.__name__} in {G.dtype}, D with {D.xp.__name__} in {D.dtype}: choose one")
+    try:
+        sample = G(G.xp.zeros((1, noise.n), G.dtype))
+    except ArgumentError as error:
+        raise ArgumentError(f"G does not take noise of {noise.n} dimensions: {error}") from error
+    try:
+        a = D(sample)
+    except ArgumentError as error:
+        raise ArgumentError(f"D does not take the samples of G, of shape (m, {sample.shape[1:]}): {error}") from error
+    if a.shape != (1, 1):
+        raise ArgumentError(f"D must end in one logit for each row, shape (m, 1): it gives {a.shape} for one sample")

@@ -50,11 +50,7 @@ larger one that fails, the wrong entries are found by halving it. NumPy only: th
 of other tests.
 """
 
-import argparse
 import copy
-import functools
-import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,12 +59,8 @@ import numpy as np
 
 from tinygan.backend import Array, random_generator
 from tinygan.errors import ArgumentError, GradientError
-from tinygan.gan import GAN, VARIANTS
-from tinygan.init import Uniform
-from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
-from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, value_function
-from tinygan.network import Network, rows
-from tinygan.optim import MomentumSGD
+from tinygan.layers import Cache, Layer
+from tinygan.network import Caches, Network, bind
 
 TOLERANCE = 1e-6
 EPSILONS = (1e-5, 1e-6)
@@ -154,7 +146,7 @@ def check_gradient(
     if not values or values.keys() != gradients.keys():
         has = (", ".join(names) or "nothing" for names in (values, gradients))
         raise ArgumentError("values has {}, gradients has {}: give both of each".format(*has))
-    return _require(_check_cost("cost", cost, values, gradients, seed))
+    return require_passed(compare_cost("cost", cost, values, gradients, seed))
 
 
 def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
@@ -168,17 +160,20 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
     The protocol: forward writes to no argument, and depends on x, the parameters, train and rng alone. What it returned
     stays as it is, whatever is called later. backward writes to nothing but `grads`, fills that whole (it held NaN),
     and returns the same dx without it; need_dx=False returns None. Shapes agree, and float32 stays float32.
+    Running statistics: forward and backward leave them alone, observe moves them and nothing else.
     Each row is treated by itself: backward gives the second half of dx from that half of dy and of the cache alone, cut
-    out by network.rows, as the simultaneous variant of GAN asks for it.
+    out by Network.rows, as the simultaneous variant of GAN asks for it. A layer that declares mixes_rows is spared this;
+    in training one row of x must then change y in another, and must not where a layer declares nothing.
     Both train=True and train=False are checked where their y or their caches differ.
 
     Raises GradientError, whose message is the report, unless all of this holds. A few wrong entries of a layer that has
     kinks may lie on one: see whether another seed agrees.
     """
-    return _require(_check_layer(layer, x, seed))
+    return require_passed(examine_layer(layer, x, seed))
 
 
-def _require(report: Report) -> Report:
+def require_passed(report: Report) -> Report:
+    """The report, if all is well. Raises GradientError, whose message is the report, if not."""
     if not report.passed:
         raise GradientError(str(report))
     return report
@@ -187,9 +182,10 @@ def _require(report: Report) -> Report:
 # ---- Derivatives
 
 
-def _check_cost(
+def compare_cost(
     subject: str, cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], seed: int = 0
 ) -> Report:
+    """What check_gradient finds, as a report that may be of failure."""
     triples = [(name, values[name], gradients[name]) for name in values]
     return _compare(subject, lambda: np.asarray(cost()), np.ones(()), triples, seed)
 
@@ -323,7 +319,8 @@ def _identical(a: Any, b: Any) -> bool:
     return a is None and b is None
 
 
-def _check_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
+def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
+    """What check_layer finds, as a report that may be of failure."""
     rng = random_generator(np, seed, "input and parameters")
     network = Network([layer], dtype=np.float64, seed=seed)
     network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
@@ -332,12 +329,12 @@ def _check_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
     else:
         x = np.array(x, np.float64, order="C")
     subject = f"{layer!r} on an input of shape {x.shape}"
-    report = _check_mode(subject, layer, x, True, seed)
+    report = _check_mode(subject, network, x, True, seed)
     training, testing = (layer.forward(x.copy(), train, _masks(seed)) for train in (True, False))
     if _identical(training, testing):
         return report
     try:
-        also = _check_mode(subject, layer, x, False, seed)
+        also = _check_mode(subject, network, x, False, seed)
     except (GradientError, ArgumentError):
         raise
     except Exception as error:
@@ -349,8 +346,9 @@ def _masks(seed: int) -> Any:
     return random_generator(np, seed, "masks")
 
 
-def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) -> Report:
+def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int) -> Report:
     faults: list[str] = []
+    (layer,) = network.layers
     params = layer.params
     rng = random_generator(np, seed, "upstream gradient")
     watch = _Watch()
@@ -375,6 +373,8 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
     watch.add("x", x)
     for name, value in params.items():
         watch.add(name, value)
+    for name, value in layer.statistics.items():
+        watch.add(f"the statistics {name}", value)
     y, cache = forward(x)
     if y.dtype != x.dtype:
         faults.append(f"forward turns {x.dtype} into {y.dtype}")
@@ -397,7 +397,7 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
         found = "None" if dx is None else f"{dx.dtype} of shape {dx.shape}"
         faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}")
     else:
-        faults += _check_rows(layer, dy, dx, cache)
+        faults += _check_rows(network, dy, dx, cache) if not layer.mixes_rows else []
     # A second forward pass, of other numbers and masks, must not change what belongs to the first.
     forward(x[::-1].copy(), seed + 1, "a second forward")
     dx_later, grads_later = backward(dy)
@@ -412,6 +412,9 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
     if not all(_identical(grads_later[name], grads_alone[name]) for name in params):
         faults.append("backward with need_dx=False finds other gradients than with need_dx=True")
     backward(rng.standard_normal(y.shape))
+    if train:
+        faults += _check_mixing(layer, x, y, seed)
+        faults += _check_observe(network, cache, watch)
     faults += _check_float32(layer, x, train, seed)
 
     blocks = [(name, params[name], grads[name]) for name in params]
@@ -428,13 +431,14 @@ def _check_mode(subject: str, layer: Layer, x: Array, train: bool, seed: int) ->
     return Report(subject, report.blocks, tuple(fault + mode for fault in dict.fromkeys(faults)) + report.faults)
 
 
-def _check_rows(layer: Layer, dy: Array, dx: Array, cache: Any) -> list[str]:
+def _check_rows(network: Network, dy: Array, dx: Array, cache: Cache) -> list[str]:
     """The second half of a minibatch alone: what GAN's simultaneous_step asks of D."""
     m = len(dx)
     half = slice(m // 2, m)
     fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
     try:
-        alone = layer.backward(dy[half], rows(cache, half.start, half.stop))
+        (cache,) = network.rows(Caches(network, [cache], dy.shape), half.start, half.stop)
+        alone = network.layers[0].backward(dy[half], cache)
     except Exception as error:  # an array that lacks the rows can raise anything
         return [fault + f"fails ({type(error).__name__}: {error})"]
     bound = TOLERANCE * abs(np.nan_to_num(dx)).max(initial=0.0)  # matrix products of another size are rounded otherwise
@@ -443,176 +447,63 @@ def _check_rows(layer: Layer, dy: Array, dx: Array, cache: Any) -> list[str]:
     return [fault + "returns another dx"]
 
 
+def _check_mixing(layer: Layer, x: Array, y: Array, seed: int) -> list[str]:
+    """Whether one row of x changes y in other rows, in training, and whether mixes_rows says so."""
+    if len(x) < 2 or len(y) != len(x):
+        return []
+    moved = x.copy()
+    moved[-1] *= 1.5
+    mixes = not _identical(layer.forward(moved, True, _masks(seed))[0][:-1].copy(), y[:-1].copy())
+    if mixes and not layer.mixes_rows:
+        return ["one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True"]
+    if layer.mixes_rows and not mixes:
+        return ["mixes_rows is declared, but one row of x changes y in no other row: remove the declaration"]
+    return []
+
+
+def _check_observe(network: Network, cache: Cache, watch: _Watch) -> list[str]:
+    """observe moves the statistics, and writes to nothing else. They are put back."""
+    (layer,) = network.layers
+    if not network.statistics.size:
+        return []
+    before = network.statistics.copy()
+    layer.observe(cache)
+    moved = network.statistics.copy()
+    network.statistics = before
+    if _identical(moved, before):
+        return ["observe leaves the statistics as they were: move them towards those of the minibatch"]
+    return [f"observe writes to {name}" for name in watch.changed()]
+
+
 def _check_float32(layer: Layer, x: Array, train: bool, seed: int) -> list[str]:
     """float32 in, float32 out: on a copy of the layer with float32 parameters."""
-    twin = copy.copy(layer)
-    twin.params = {name: value.astype(np.float32) for name, value in layer.params.items()}
+    twin = _twin(layer)
+    params, statistics = (
+        {name: value.astype(np.float32) for name, value in arrays.items()} for arrays in (layer.params, layer.statistics)
+    )
+    bind(twin, params, statistics)
     y, cache = twin.forward(x.astype(np.float32), train, _masks(seed))
     if y.dtype != np.float32:
         return [f"forward turns float32 into {y.dtype}"]
-    dx = twin.backward(np.ones_like(y), cache, {name: np.empty_like(value) for name, value in twin.params.items()})
+    dx = twin.backward(np.ones_like(y), cache, {name: np.empty_like(value) for name, value in params.items()})
     return [f"backward turns float32 into {dx.dtype}"] if dx is not None and dx.dtype != np.float32 else []
 
 
-def _merge(subject: str, reports: Iterable[Report]) -> Report:
+def _twin(layer: Layer) -> Layer:
+    """A copy of the layer with copies of its parts, wherever it refers to them."""
+    twin = copy.copy(layer)
+    parts = [_twin(part) for part in layer.parts]
+    for name, value in vars(layer).items():
+        if name == "parts":
+            twin.parts = parts
+        for part, copied in zip(layer.parts, parts, strict=True):
+            if value is part:
+                setattr(twin, name, copied)
+    return twin
+
+
+def merge(subject: str, reports: Iterable[Report]) -> Report:
+    """Several reports as one."""
     reports = list(reports)
     blocks = tuple(block for report in reports for block in report.blocks)
     return Report(subject, blocks, tuple(f"{report.subject}: {fault}" for report in reports for fault in report.faults))
-
-
-# ---- tinygan's own derivatives: python -m tinygan gradcheck
-
-LAYERS: dict[str, list[tuple[Callable[[], Layer], tuple[int, ...]]]] = {
-    # of each a tiny one, for every entry, and one with blocks of thousands
-    "Linear": [(lambda: Linear(3, 4), (5, 3)), (lambda: Linear(90, 60), (20, 90))],
-    "ReLU": [(lambda: ReLU(), (5, 3)), (lambda: ReLU(), (20, 90))],
-    "Sigmoid": [(lambda: Sigmoid(), (5, 3)), (lambda: Sigmoid(), (20, 90))],
-    "Maxout": [(lambda: Maxout(3, 2, 4), (5, 3)), (lambda: Maxout(90, 20, 5), (20, 90))],
-    "Dropout": [(lambda: Dropout(0.5), (5, 3)), (lambda: Dropout(0.8), (20, 90))],
-    "Reshape": [(lambda: Reshape((2, 3)), (5, 6)), (lambda: Reshape((3, 5, 6)), (20, 90))],
-}
-
-
-def _layer_row(name: str) -> Report:
-    return _merge(name, (_check_layer(make(), shape) for make, shape in LAYERS[name]))
-
-
-LOGITS = (-100.0, -30.0, -1.5, 0.0, 0.5, 30.0, 100.0)
-
-
-def _loss_row(subject: str, names: tuple[str, ...], loss: Callable[..., tuple[Any, ...]]) -> Report:
-    """loss(*logits) -> cost, *gradients: on a minibatch, and on each combination of LOGITS alone, down to 10⁻⁴⁴."""
-    rng = random_generator(np, 0, "logits")
-    batches = [[rng.normal(0, 3, (6, 1)) for _ in names]]
-    batches += [[np.full((1, 1), a) for a in logits] for logits in itertools.product(LOGITS, repeat=len(names))]
-    reports = []
-    for logits in batches:
-        at = f" at {', '.join(f'{a.item():g}' for a in logits)}" if len(logits[0]) == 1 else ""
-        values = {name + at: a for name, a in zip(names, logits, strict=True)}
-        gradients = dict(zip(values, loss(*logits)[1:], strict=True))
-        cost = functools.partial(lambda logits: loss(*logits)[0], logits)
-        reports.append(_check_cost(subject, cost, values, gradients))
-    return _merge(subject, reports)
-
-
-def _value_and_gradient(a_real: Array, a_fake: Array) -> tuple[Any, Array, Array]:
-    _, da_real, da_fake = discriminator_loss(a_real, a_fake)
-    return value_function(a_real, a_fake), -2 * da_real, -2 * da_fake  # V = −2 J(D)
-
-
-class _RecordedDropout(Dropout):
-    """Dropout that remembers its masks, so that a cost can be computed again with those that a step drew."""
-
-    def __init__(self, keep: float) -> None:
-        super().__init__(keep)
-        self.masks: list[Array] = []
-
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
-        y, mask = super().forward(x, train, rng)
-        if mask is not None:
-            self.masks.append(mask)
-        return y, mask
-
-
-def _step_row(subject: str, player: str, variant: str) -> Report:
-    """One iteration of gan.GAN on tiny networks; its gradient is read off θ: with η = 1 and μ = 0, ∇ = θ_old − θ_new.
-
-    It is compared with the cost as the paper states it, in log D and log(1 − D), at the θ where it is to be taken.
-    """
-    costs = GENERATOR_COSTS if player == "G" else GENERATOR_COSTS[:1]  # D's gradient knows nothing of G's cost
-    return _merge(subject, (_check_step(f"{cost} cost", player, variant, cost) for cost in costs))
-
-
-def _check_step(subject: str, player: str, variant: str, generator_cost: str) -> Report:
-    m, rng = 6, random_generator(np, 0, "steps")
-    weight = Uniform(0.8)
-    G_layers = [Linear(3, 7, weight=weight), ReLU(), Linear(7, 6, weight=weight), Sigmoid()]
-    D_layers = [_RecordedDropout(0.8), Maxout(6, 5, 2, weight=weight), _RecordedDropout(0.5)]
-    D_layers += [Maxout(5, 4, 3, weight=weight), _RecordedDropout(0.5), Linear(4, 1, weight=weight)]
-    G, D = Network(G_layers, seed=1, dtype=np.float64), Network(D_layers, seed=2, dtype=np.float64)
-    for network in (G, D):
-        network.theta += rng.uniform(-0.2, 0.2, network.theta.shape)  # no bias is 0
-    x, z_D, z_G = rng.random((m, 6)), rng.standard_normal((m, 3)), rng.standard_normal((m, 3))
-    theta_G, theta_D = G.theta.copy(), D.theta.copy()
-
-    optimizers = MomentumSGD(G.theta, 1.0), MomentumSGD(D.theta, 1.0)
-    gan = GAN(G, D, *optimizers, variant=variant, generator_cost=generator_cost)
-    gan.iteration(iter([z_D, z_G]).__next__, iter([x]), rng)
-    G_gradient, D_gradient = theta_G - G.theta, theta_D - D.theta
-
-    # D's masks, in the order in which they were drawn: m rows of data, m of samples, m of a G step of its own
-    rows = {"data": slice(0, m), "samples": slice(m, 2 * m), "own step": slice(2 * m, 3 * m)}
-    G.theta = theta_G
-    if player == "D" or variant == "simultaneous":
-        D.theta = theta_D
-
-    def probability(x: Array, part: str) -> Array:
-        """D(x) = σ(a), with the masks of that part"""
-        for layer in D.layers:
-            if isinstance(layer, _RecordedDropout):
-                x = x * np.concatenate(layer.masks)[rows[part]]
-            else:
-                x = layer.forward(x)[0]
-        return 1 / (1 + np.exp(-x))
-
-    def D_cost() -> float:
-        V = np.log(probability(x, "data")).mean() + np.log(1 - probability(G(z_D), "samples")).mean()
-        return -V if variant == "printed" else -V / 2
-
-    def G_cost() -> float:
-        p = probability(G(z_D), "samples") if variant == "simultaneous" else probability(G(z_G), "own step")
-        costs = {"minimax": np.log(1 - p), "non_saturating": -np.log(p), "maximum_likelihood": -p / (1 - p)}
-        return costs[generator_cost].mean()
-
-    if player == "D":
-        return _check_cost(subject, D_cost, D.parameters(), D.views(D_gradient))
-    return _check_cost(subject, G_cost, G.parameters(), G.views(G_gradient))
-
-
-ROWS: dict[str, Callable[[], Report]] = {
-    **{name: functools.partial(_layer_row, name) for name in LAYERS},
-    "value function V": lambda: _loss_row("value function V", ("a_real", "a_fake"), _value_and_gradient),
-    "discriminator cost": lambda: _loss_row("discriminator cost", ("a_real", "a_fake"), discriminator_loss),
-}
-"""Every row of the table by its name: calling it checks it."""
-for _kind in GENERATOR_COSTS:
-    _name, _loss = f"generator cost, {_kind}", functools.partial(generator_loss, kind=_kind)
-    ROWS[_name] = functools.partial(_loss_row, _name, ("a_fake",), _loss)
-for _variant in VARIANTS:
-    for _player in "DG":
-        _name = f"{_player} step, {_variant}"
-        ROWS[_name] = functools.partial(_step_row, _name, _player, _variant)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `command` reads: nothing."""
-    parser.description = (
-        "Compare every derivative in tinygan with central differences in float64: each layer, each cost (up to logits "
-        "of 100), and the gradients that whole training steps hand to the optimiser. Exit code 1 if a relative error "
-        f"exceeds {TOLERANCE:g} or a layer breaks its protocol. How the error is defined: help(tinygan.gradcheck)."
-    )
-
-
-def command(args: argparse.Namespace) -> int:
-    """Print the table, each row when it is done."""
-    start, width = time.perf_counter(), max(map(len, ROWS))
-    print(f"{'derivative of':{width}}  entries  directions  worst relative error")
-    reports = []
-    for name, check in ROWS.items():
-        report = check()
-        reports.append(report)
-        entries, directions = (sum(getattr(b, part) for b in report.blocks) for part in ("entries", "directions"))
-        failed = "" if report.passed else "  WRONG"
-        print(f"{name:{width}}  {entries:7}  {directions:10}  {report.error:20.1e}{failed}", flush=True)
-    wrong = [report for report in reports if not report.passed]
-    for report in wrong:
-        print(f"\n{report}")
-    seconds = time.perf_counter() - start
-    if wrong:
-        print(f"\n{len(wrong)} of {len(reports)} are WRONG: {', '.join(r.subject for r in wrong)} ({seconds:.1f} s)")
-        return 1
-    print(
-        f"\nAll {len(reports)} derivatives are right: the worst relative error is {max(r.error for r in reports):.1e}, "
-        f"up to {TOLERANCE:g} passes (float64, central differences, {seconds:.1f} s)"
-    )
-    return 0

@@ -4,17 +4,15 @@ Values are in [0, 1], or uint8; what lies outside is refused, not clipped, since
 Everything here runs on the host; device arrays are copied to it.
 """
 
-import io
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tinygan.backend import Array, get_array_module, pixels, to_host
+from tinygan.backend import Array, get_array_module, pixels, to_host, write_atomically
 from tinygan.errors import ArgumentError
 
 GAP = 2  # pixels between the tiles of a grid, and around them
@@ -218,9 +216,8 @@ def memorisation(samples: Array, test: Array, train: Array) -> Memorisation:
 
 def save_png(path: str | os.PathLike[str], image: Array) -> None:
     """Writes one image, (h, w) or (h, w, 3), uint8 or in [0, 1]. A run that is killed leaves no half picture."""
-    buffer = io.BytesIO()
-    _picture(image).save(buffer, "PNG")
-    _write(path, buffer.getvalue())
+    with write_atomically(path) as file:
+        _picture(image).save(file, "PNG")
 
 
 def save_gif(path: str | os.PathLike[str], frames: Sequence[Array], seconds: float = 0.2) -> None:
@@ -228,9 +225,8 @@ def save_gif(path: str | os.PathLike[str], frames: Sequence[Array], seconds: flo
     if len({frame.shape for frame in frames}) != 1:
         raise ArgumentError(f"a GIF needs frames of one shape, got {sorted({frame.shape for frame in frames})}")
     first, *others = [_picture(frame) for frame in frames]
-    buffer = io.BytesIO()
-    first.save(buffer, "GIF", save_all=True, append_images=others, duration=round(1000 * seconds), loop=0)
-    _write(path, buffer.getvalue())
+    with write_atomically(path) as file:
+        first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 * seconds), loop=0)
 
 
 def _picture(image: Array) -> Image.Image:
@@ -238,10 +234,3 @@ def _picture(image: Array) -> Image.Image:
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
         raise ArgumentError(f"an image is (h, w) or (h, w, 3), not {image.shape}: draw samples with image_grid first")
     return Image.fromarray(np.ascontiguousarray(image))
-
-
-def _write(path: str | os.PathLike[str], content: bytes) -> None:
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

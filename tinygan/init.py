@@ -4,11 +4,18 @@ Draws are made in float64 with NumPy, row by row: a float32 and a float64 networ
 numbers, and nothing of the size of a weight matrix is held beside it.
 """
 
-from typing import Any
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from tinygan.errors import ArgumentError
+
+
+class Init(Protocol):
+    """An initialiser: init(rng, out) fills the host array `out`."""
+
+    def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None: ...
 
 
 class Uniform:
@@ -44,7 +51,7 @@ class Sparse:
 class Constant:
     """Every entry starts at `value`: a number, or an array of the parameter's shape."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: npt.ArrayLike) -> None:
         self.value = np.asarray(value)
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
@@ -79,7 +86,7 @@ class AuthorsUniform:
             self.stream.uniform(0, 1, columns)  # drawn and thrown away, as the released code does
 
 
-def _matrix_shape(init: Any, out: np.ndarray) -> tuple[int, int]:
+def _matrix_shape(init: Init, out: np.ndarray) -> tuple[int, int]:
     if out.ndim != 2:
         raise ArgumentError(f"{type(init).__name__} starts a matrix (n_in, n_out), not a parameter of shape {out.shape}")
     return out.shape[0], out.shape[1]

@@ -3,58 +3,110 @@
     y, cache = layer.forward(x, train=False, rng=None)
     dx       = layer.backward(dy, cache, grads=None, need_dx=True)
 
-dy = ∂L/∂y is the upstream gradient. `cache` is all that backward needs and is returned, never kept on the layer, so
-any number of forward passes can be alive at once. Each row of a minibatch is treated by itself. `grads` has the keys of
-`params`; backward overwrites its arrays and writes to nothing else. Without `grads` the layer is a fixed function, and
-its parameters' derivatives are not computed.
+dy = ∂L/∂y is the upstream gradient. `cache` is all that backward needs. It is returned, never kept on the layer, so any
+number of forward passes can be alive at once. `grads` has the keys of `params`; backward overwrites its arrays and writes
+to nothing else. Without `grads` the layer is a fixed function: its parameters' derivatives are not computed. With
+need_dx=False, backward returns None and saves the product.
 
-Shape letters: m minibatch, n_in, n_out, p pieces. Arrays of either backend work, and what comes back is of the same.
+Shape letters: m minibatch, n_in, n_out, p pieces. Arrays of either backend work; the result is of the same backend and dtype.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from tinygan.backend import Array, get_array_module, random_uint16
+from tinygan.backend import Array, Rng, get_array_module, random_uint16
 from tinygan.errors import ArgumentError
-from tinygan.init import Constant, Uniform
+from tinygan.init import Constant, Init, Uniform
+
+Cache: TypeAlias = Any
+"""What forward hands to backward: None, an array whose first axis is the minibatch, or a tuple of those and of numbers."""
+
+Bias: TypeAlias = float | npt.ArrayLike | None
+"""How b starts: one number for all, an array, or None for a layer without b."""
+
+Declarations: TypeAlias = Mapping[str, tuple[tuple[int, ...], Init]]
+"""{"W": (shape, init)}: each array's name, its shape and how it starts."""
 
 
 class Layer:
-    """What all layers share, and all that a layer of your own needs to state.
+    """What all layers share. A layer of your own states its declarations, forward and backward; the rest has defaults.
 
-    declarations  {"W": (shape, init)}: the shape of each parameter and how it starts (see init.py), set in __init__.
-                  A Network allocates the parameters, and only then does `params` hold them, as views into its θ.
-    A cache is None, an array whose first axis is the minibatch, or a tuple of those and of plain numbers.
+    declarations            {"W": (shape, init)}: the parameters and how they start (see init.py), set in __init__.
+                            A Network allocates them, and only then does `params` hold them, as views into its θ.
+    statistic_declarations  the same for running statistics, such as batch norm's means. They have no gradient and no
+                            optimiser. `statistics` holds them, and `observe` alone writes to them.
+    mixes_rows              True if rows of a minibatch influence each other in training, as in batch norm
+    parts                   layers inside this one. Their arrays appear in `params`, `statistics` and `grads` as "0.W", …;
+                            part_grads(grads, 0) selects those of the first part.
     """
 
-    declarations: Mapping[str, tuple[tuple[int, ...], Any]] = MappingProxyType({})
+    declarations: Declarations = MappingProxyType({})
+    statistic_declarations: Declarations = MappingProxyType({})
     params: Mapping[str, Array] = MappingProxyType({})
+    statistics: Mapping[str, Array] = MappingProxyType({})
+    parts: Sequence["Layer"] = ()
     in_network = False
 
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         raise NotImplementedError
 
-    def backward(self, dy: Array, cache: Any, grads: dict[str, Array] | None = None, need_dx: bool = True) -> Array:
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
         raise NotImplementedError
 
-    def __getattr__(self, name: str) -> Array:
-        # Only reached for names that are no attributes: self.W reads the parameter "W".
-        if name in self.params:
-            return self.params[name]
-        if name in self.declarations:
-            raise ArgumentError(f"{self!r} has no {name} yet: a layer gets its parameters from Network([…, layer, …])")
+    def observe(self, cache: Cache) -> None:
+        """Move the statistics towards those of the minibatch whose forward pass, with train=True, returned this cache."""
+        if self.statistic_declarations or any(has_statistics(part) for part in self.parts):
+            raise ArgumentError(f"{self!r} has statistics: its class must define observe(cache), which updates them")
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of the constructor that fix shapes and forward, as JSON can hold them: what describes a network.
+
+        How parameters start is not among them; of bias only None, or its shape.
+        """
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Layer":
+        """A new layer with this config; its parameters start at the class's defaults, b at 0."""
+        return cls(**config)
+
+    @staticmethod
+    def part_grads(grads: dict[str, Array] | None, part: int) -> dict[str, Array] | None:
+        """Of this layer's `grads`, those of one part, under the part's own names. None stays None."""
+        prefix = f"{part}."
+        if grads is None:
+            return None
+        return {name.removeprefix(prefix): grad for name, grad in grads.items() if name.startswith(prefix)}
+
+    def __getattr__(self, name: str) -> Any:
+        # Python calls this for names that are no attributes. self.W reads the parameter "W".
+        if name == "mixes_rows":
+            return any(part.mixes_rows for part in self.parts)
+        for declared, arrays in ((self.declarations, self.params), (self.statistic_declarations, self.statistics)):
+            if name in declared:
+                if name in arrays:
+                    return arrays[name]
+                raise ArgumentError(f"{self!r} has no {name} yet: a layer gets its arrays from Network([…, layer, …])")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.declarations:
-            raise ArgumentError(f"write into the parameter, which is a view into θ: layer.{name}[...] = …")
+        if name in self.declarations or name in self.statistic_declarations:
+            raise ArgumentError(f"write into the array, which is a view into the network's vector: layer.{name}[...] = …")
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def has_statistics(layer: Layer) -> bool:
+    """Whether the layer, or a part of it, keeps running statistics."""
+    return bool(layer.statistic_declarations) or any(has_statistics(part) for part in layer.parts)
 
 
 class Linear(Layer):
@@ -63,31 +115,88 @@ class Linear(Layer):
     Shapes     x (m, n_in)    W (n_in, n_out)    b (n_out,)    y (m, n_out)
     Backward   yᵢ = xᵢ W + b, so with dy = ∂L/∂y:
                ∂L/∂W = xᵀ dy        ∂L/∂b = Σᵢ dyᵢ        ∂L/∂x = dy Wᵀ
-    Start      W ~ U(−0.05, 0.05), b = 0; bias: a number or an array of n_out
+    Start      W ~ U(−0.05, 0.05), b = 0; bias: a number, an array of n_out, or None for y = x W
     Source     Rumelhart, Hinton and Williams 1986, the delta rule in matrix form
     """
 
-    def __init__(self, n_in: int, n_out: int, *, weight: Any = Uniform(0.05), bias: Any = 0.0) -> None:
-        _require_positive(self, n_in=n_in, n_out=n_out)
+    def __init__(self, n_in: int, n_out: int, *, weight: Init = Uniform(0.05), bias: Bias = 0.0) -> None:
+        require_positive(self, n_in=n_in, n_out=n_out)
         self.n_in, self.n_out = n_in, n_out
-        self.declarations = {"W": ((n_in, n_out), weight), "b": ((n_out,), Constant(bias))}
+        b = {} if bias is None else {"b": ((n_out,), Constant(bias))}
+        self.declarations = {"W": ((n_in, n_out), weight), **b}
 
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
-        _require_columns(self, x)
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
+        if x.ndim != 2 or x.shape[1] != self.n_in:
+            raise ArgumentError(f"{self!r} needs an input of shape (m, {self.n_in}), not {x.shape}")
         y = x @ self.W
-        y += self.b
+        if "b" in self.declarations:
+            y += self.b
         return y, x
 
-    def backward(self, dy: Array, cache: Any, grads: dict[str, Array] | None = None, need_dx: bool = True) -> Array:
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
         x = cache
         if grads is not None:
             xp = get_array_module(x)
             xp.matmul(x.T, dy, out=grads["W"])
-            xp.sum(dy, axis=0, out=grads["b"])
-        return _times_transpose(dy, self.W) if need_dx else None
+            if "b" in grads:
+                xp.sum(dy, axis=0, out=grads["b"])
+        # dy Wᵀ as (W dyᵀ)ᵀ: BLAS is a tenth to a fifth faster so where dy has few rows. The result is stored by columns.
+        return (self.W @ dy.T).T if need_dx else None
+
+    def config(self) -> dict[str, Any]:
+        return {"n_in": self.n_in, "n_out": self.n_out} | self.no_bias()
+
+    def no_bias(self) -> dict[str, Any]:
+        """{"bias": None} for a layer without b, else nothing: the last part of its config."""
+        return {} if "b" in self.declarations else {"bias": None}
 
     def __repr__(self) -> str:
-        return f"Linear({self.n_in}, {self.n_out})"
+        return f"Linear({self.n_in}, {self.n_out}{', bias=None' * bool(self.no_bias())})"
+
+
+class Maxout(Linear):
+    """yⱼ = maxᵢ zᵢⱼ, z = x W + b: the largest of p affine pieces
+
+    Shapes     x (m, n_in)    W (n_in, p·n_out)    b (p·n_out,)    z (m, p, n_out)    y (m, n_out)
+               Column i·n_out + j is piece i of unit j, so a piece is one contiguous slab of each row of z.
+    Backward   ∂yⱼ/∂zᵢⱼ = 1 for the piece that won, else 0. At a tie the first of the largest takes dy whole, so
+               Σᵢ dzᵢⱼ = dyⱼ. Then as Linear:  ∂L/∂W = xᵀ dz    ∂L/∂b = Σ dz    ∂L/∂x = dz Wᵀ
+    Start      W ~ U(−0.05, 0.05), b = 0; bias: a number, an array of p·n_out, or None
+    Source     Goodfellow et al. 2013, Maxout Networks, section 2
+    """
+
+    def __init__(self, n_in: int, n_out: int, pieces: int, *, weight: Init = Uniform(0.05), bias: Bias = 0.0) -> None:
+        require_positive(self, n_in=n_in, n_out=n_out, pieces=pieces)
+        super().__init__(n_in, pieces * n_out, weight=weight, bias=bias)
+        self.n_out, self.pieces = n_out, pieces
+
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
+        z, _ = super().forward(x)
+        z = z.reshape(len(x), self.pieces, self.n_out)
+        y = z[:, 0].copy()
+        for i in range(1, self.pieces):
+            get_array_module(x).maximum(y, z[:, i], out=y)
+        return y, (x, z, y)
+
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
+        x, z, y = cache
+        xp = get_array_module(x)
+        dz = xp.empty_like(z)
+        rest = dy.copy()  # what no piece has taken yet: at a tie the first takes it all
+        for i in range(self.pieces):
+            xp.multiply(rest, z[:, i] == y, out=dz[:, i])
+            rest -= dz[:, i]
+        return super().backward(dz.reshape(len(x), self.pieces * self.n_out), x, grads, need_dx)
+
+    def config(self) -> dict[str, Any]:
+        return {"n_in": self.n_in, "n_out": self.n_out, "pieces": self.pieces} | self.no_bias()
+
+    def __repr__(self) -> str:
+        return f"Maxout({self.n_in}, {self.n_out}, {self.pieces}{', bias=None' * bool(self.no_bias())})"
 
 
 class ReLU(Layer):
@@ -99,13 +208,65 @@ class ReLU(Layer):
     Source     Glorot, Bordes and Bengio 2011
     """
 
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         y = get_array_module(x).maximum(x, 0)
         return y, y
 
-    def backward(self, dy: Array, cache: Any, grads: dict[str, Array] | None = None, need_dx: bool = True) -> Array:
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
         y = cache
         return dy * (y > 0) if need_dx else None
+
+
+class LeakyReLU(Layer):
+    """y = x where x > 0, else s x, with a slope s, 0 ≤ s < 1
+
+    Shapes     x, y: any, the same
+    Backward   ∂y/∂x = 1 where x > 0, else s, at the kink too
+               ∂L/∂x = dy · (1 where x > 0, else s)
+    Source     Maas, Hannun and Ng 2013; the slope 0.2 of Radford, Metz and Chintala 2016 (DCGAN)
+    """
+
+    def __init__(self, slope: float = 0.2) -> None:
+        if not 0 <= slope < 1:
+            raise ArgumentError(f"LeakyReLU: the slope must be in [0, 1), not {slope}")
+        self.slope = slope
+
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
+        return get_array_module(x).maximum(x, self.slope * x), x  # s < 1, so the larger is the right one
+
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
+        x = cache
+        return get_array_module(x).where(x > 0, dy, self.slope * dy) if need_dx else None
+
+    def config(self) -> dict[str, Any]:
+        return {"slope": self.slope}
+
+    def __repr__(self) -> str:
+        return f"LeakyReLU({self.slope})"
+
+
+class Tanh(Layer):
+    """y = tanh(x) = (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ)
+
+    Shapes     x, y: any, the same
+    Backward   tanh′(x) = 1/cosh²(x) = 4e/(1 + e)², e = e^−2|x|: accurate on both sides, where 1 − y² would round to 0
+               ∂L/∂x = dy · tanh′(x)
+    """
+
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
+        xp = get_array_module(x)
+        e = xp.exp(-2 * xp.abs(x))
+        return xp.tanh(x), 4 * e / (1 + e) ** 2
+
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
+        derivative = cache
+        return dy * derivative if need_dx else None
 
 
 class Sigmoid(Layer):
@@ -117,7 +278,7 @@ class Sigmoid(Layer):
                ∂L/∂x = dy · σ′(x)
     """
 
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         xp = get_array_module(x)
         e = xp.exp(-xp.abs(x))
         large = 1 / (1 + e)
@@ -126,55 +287,11 @@ class Sigmoid(Layer):
         e *= large
         return y, e
 
-    def backward(self, dy: Array, cache: Any, grads: dict[str, Array] | None = None, need_dx: bool = True) -> Array:
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
         derivative = cache
         return dy * derivative if need_dx else None
-
-
-class Maxout(Layer):
-    """yⱼ = maxᵢ zᵢⱼ, z = x W + b: the largest of p affine pieces
-
-    Shapes     x (m, n_in)    W (n_in, p·n_out)    b (p·n_out,)    z (m, p, n_out)    y (m, n_out)
-               Column i·n_out + j is piece i of unit j, so a piece is one contiguous slab of each row of z.
-    Backward   ∂yⱼ/∂zᵢⱼ = 1 for the piece that won, else 0; at a tie the first of the largest takes dy whole, so
-               Σᵢ dzᵢⱼ = dyⱼ. Then as Linear:  ∂L/∂W = xᵀ dz    ∂L/∂b = Σ dz    ∂L/∂x = dz Wᵀ
-    Start      W ~ U(−0.05, 0.05), b = 0; bias: a number or an array of p·n_out
-    Source     Goodfellow et al. 2013, Maxout Networks, section 2
-    """
-
-    def __init__(self, n_in: int, n_out: int, pieces: int, *, weight: Any = Uniform(0.05), bias: Any = 0.0) -> None:
-        _require_positive(self, n_in=n_in, n_out=n_out, pieces=pieces)
-        self.n_in, self.n_out, self.pieces = n_in, n_out, pieces
-        columns = pieces * n_out
-        self.declarations = {"W": ((n_in, columns), weight), "b": ((columns,), Constant(bias))}
-
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
-        _require_columns(self, x)
-        xp = get_array_module(x)
-        z = x @ self.W
-        z += self.b
-        z = z.reshape(len(x), self.pieces, self.n_out)
-        y = z[:, 0].copy()
-        for i in range(1, self.pieces):
-            xp.maximum(y, z[:, i], out=y)
-        return y, (x, z, y)
-
-    def backward(self, dy: Array, cache: Any, grads: dict[str, Array] | None = None, need_dx: bool = True) -> Array:
-        x, z, y = cache
-        xp = get_array_module(x)
-        dz = xp.empty_like(z)
-        rest = dy.copy()  # what no piece has taken yet: at a tie the first takes it all
-        for i in range(self.pieces):
-            xp.multiply(rest, z[:, i] == y, out=dz[:, i])
-            rest -= dz[:, i]
-        dz = dz.reshape(len(x), self.pieces * self.n_out)
-        if grads is not None:
-            xp.matmul(x.T, dz, out=grads["W"])
-            xp.sum(dz, axis=0, out=grads["b"])
-        return _times_transpose(dz, self.W) if need_dx else None
-
-    def __repr__(self) -> str:
-        return f"Maxout({self.n_in}, {self.n_out}, {self.pieces})"
 
 
 class Dropout(Layer):
@@ -195,7 +312,7 @@ class Dropout(Layer):
             raise ArgumentError(f"Dropout: keep is the probability of keeping a unit, from 2⁻¹⁶ to 1, not {keep}")
         self.keep = keep
 
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if not train or self.threshold == 2**16:
             return x, None
         if rng is None:
@@ -204,11 +321,16 @@ class Dropout(Layer):
         mask *= 2**16 / self.threshold
         return x * mask, mask
 
-    def backward(self, dy: Array, cache: Any, grads: dict[str, Array] | None = None, need_dx: bool = True) -> Array:
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
         mask = cache
         if not need_dx:
             return None
         return dy if mask is None else dy * mask
+
+    def config(self) -> dict[str, Any]:
+        return {"keep": self.keep}
 
     def __repr__(self) -> str:
         return f"Dropout({self.keep})"
@@ -221,33 +343,29 @@ class Reshape(Layer):
     Backward   ∂L/∂x = dy in the shape of x
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
 
-    def forward(self, x: Array, train: bool = False, rng: Any = None) -> tuple[Array, Any]:
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if int(np.prod(x.shape[1:])) != int(np.prod(self.shape)):
             raise ArgumentError(f"{self!r} cannot hold the values of an input of shape {x.shape}")
         return x.reshape(len(x), *self.shape), x.shape[1:]
 
-    def backward(self, dy: Array, cache: Any, grads: dict[str, Array] | None = None, need_dx: bool = True) -> Array:
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
         input_shape = cache
         return dy.reshape(len(dy), *input_shape) if need_dx else None
+
+    def config(self) -> dict[str, Any]:
+        return {"shape": list(self.shape)}
 
     def __repr__(self) -> str:
         return f"Reshape({self.shape})"
 
 
-def _times_transpose(dy: Array, W: Array) -> Array:
-    """dy Wᵀ, as (W dyᵀ)ᵀ: BLAS is a tenth to a fifth faster so where dy has few rows. The result is stored by columns."""
-    return (W @ dy.T).T
-
-
-def _require_positive(layer: Layer, **sizes: int) -> None:
+def require_positive(layer: Layer, **sizes: int) -> None:
+    """Raise ArgumentError, in the layer's name, unless each of these sizes is at least 1."""
     for name, size in sizes.items():
         if size < 1:
             raise ArgumentError(f"{type(layer).__name__}: {name} must be at least 1, not {size}")
-
-
-def _require_columns(layer: Layer, x: Array) -> None:
-    if x.ndim != 2 or x.shape[1] != layer.n_in:
-        raise ArgumentError(f"{layer!r} needs an input of shape (m, {layer.n_in}), not {x.shape}")

@@ -1,17 +1,15 @@
-"""The paper's costs and their gradients, all on the logit a: D(x) = σ(a), a of shape (m, 1).
+"""The paper's costs and their gradients, all on the logit a: D(x) = σ(a), a of shape (m, 1). And three for other models.
 
     log D = −softplus(−a)        log(1 − D) = −softplus(a)        softplus(a) = log(1 + eᵃ)
 
 Exact at |a| = 100, with no clip and no epsilon: a clip would change the objective and kill the gradient of a confidently
-wrong D. All values are in nats and are means over the minibatch; the gradients are those of these means. Values come back
-as 0-d arrays or scalars of the logits' backend, so that nothing waits for a device.
+wrong D. All values are means over the minibatch, in nats, but for the squared error; the gradients are those of these
+means. Values come back as 0-d arrays or scalars of the backend, so that nothing waits for a device.
 """
-
-from typing import Any
 
 import numpy as np
 
-from tinygan.backend import Array, get_array_module
+from tinygan.backend import Array, Scalar, get_array_module
 from tinygan.errors import ArgumentError, DivergenceError
 
 GENERATOR_COSTS = ("non_saturating", "minimax", "maximum_likelihood")
@@ -19,10 +17,11 @@ GENERATOR_COSTS = ("non_saturating", "minimax", "maximum_likelihood")
 
 def softplus(a: Array) -> Array:
     """log(1 + eᵃ), stable on both sides."""
-    return get_array_module(a).logaddexp(a, 0)
+    y: Array = get_array_module(a).logaddexp(a, 0)
+    return y
 
 
-def value_function(a_real: Array, a_fake: Array) -> Any:
+def value_function(a_real: Array, a_fake: Array) -> Scalar:
     """V(D, G) = E_x[log D(x)] + E_z[log(1 − D(G(z)))]   (Eq. 1), in nats; −log 4 where D = ½ everywhere.
 
     a_real, a_fake  logits of D on data and on samples, (m, 1)
@@ -31,7 +30,7 @@ def value_function(a_real: Array, a_fake: Array) -> Any:
     return -softplus(-a_real).mean() - softplus(a_fake).mean()
 
 
-def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Any, Array, Array]:
+def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
     """J(D) = −½ V(D, G): returns J(D), ∂J/∂a_real, ∂J/∂a_fake
 
     ∂J/∂a_real = −½ (1 − D(x))/m        ∂J/∂a_fake = ½ D(G(z))/m
@@ -48,7 +47,7 @@ def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Any, Array, Array]
     return 0.5 * (minus_log_D.mean() + minus_log_1_minus_D.mean()), da_real, da_fake
 
 
-def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Any, Array]:
+def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Scalar, Array]:
     """The generator's cost on the logits of its samples: returns J(G), ∂J/∂a_fake. With D = σ(a):
 
     "minimax"              J =  mean log(1 − D)   ∂J/∂a = −D/m          Eq. 1; saturates where D rejects the sample
@@ -75,6 +74,60 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Any, Ar
             )
         return loss, likelihood_ratio * (-1 / m)
     raise ArgumentError(f"unknown generator cost {kind!r}: choose one of {', '.join(GENERATOR_COSTS)}")
+
+
+def bernoulli_cross_entropy(a: Array, x: Array) -> tuple[Scalar, Array]:
+    """L = −Σⱼ [xⱼ log σ(aⱼ) + (1 − xⱼ) log(1 − σ(aⱼ))], the mean over rows: returns L, ∂L/∂a = (σ(a) − x)/m
+
+    In nats. −log p(x) for binary x, pixel by pixel; x may also be a probability, a grey level in [0, 1].
+
+    a, x  logits and targets, both (m, d)
+    """
+    _require_same_shape(a, x)
+    xp = get_array_module(a)
+    loss = (softplus(a) - a * x).sum() / len(a)
+    return loss, (xp.exp(-softplus(-a)) - x) / len(a)
+
+
+def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Scalar, Array]:
+    """L = −log p_c, p = softmax(logits), c the label; the mean over rows: returns L, ∂L/∂logits = (p − onehot(c))/m
+
+    In nats; log n where all of the n classes are equally likely. The largest logit of each row is taken out before exp, so
+    that nothing overflows.
+
+    logits  (m, n)    labels  (m,), integers in 0 … n − 1
+    Raises ArgumentError for other shapes, for labels that are no integers and, on the host, for labels out of range; on a
+    device that would wait for it.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu" or not len(logits):
+        raise ArgumentError(
+            f"logits (m, n) and m integer labels are needed, not {logits.shape}, {labels.shape} in {labels.dtype}"
+        )
+    xp = get_array_module(logits)
+    m, n = logits.shape
+    if xp is np and not (0 <= labels.min() and labels.max() < n):
+        raise ArgumentError(f"labels go from {labels.min()} to {labels.max()}: {n} logits need 0 … {n - 1}")
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exponentials = xp.exp(shifted)
+    sums = exponentials.sum(axis=1, keepdims=True)
+    onehot = labels[:, None] == xp.arange(n)
+    loss = (xp.log(sums) - (shifted * onehot).sum(axis=1, keepdims=True)).mean()
+    return loss, (exponentials / sums - onehot) / m
+
+
+def squared_error(y: Array, target: Array) -> tuple[Scalar, Array]:
+    """L = ‖y − t‖², the mean over rows: returns L, ∂L/∂y = 2(y − t)/m
+
+    y, target  both (m, …)
+    """
+    _require_same_shape(y, target)
+    difference = y - target
+    return (difference * difference).sum() / len(y), difference * (2 / len(y))
+
+
+def _require_same_shape(y: Array, target: Array) -> None:
+    if y.shape != target.shape or y.ndim < 2 or not len(y):
+        raise ArgumentError(f"outputs and targets must have one shape, (m, …) with m ≥ 1, not {y.shape} and {target.shape}")
 
 
 def _require_logits(*logits: Array) -> None:

@@ -1,4 +1,4 @@
-"""Momentum SGD on one flat vector, the released code's two schedules, and the max column norm."""
+"""Momentum SGD and Adam on one flat vector, the released code's two schedules, and the max column norm."""
 
 from collections.abc import Callable
 
@@ -11,29 +11,26 @@ CHUNK = 1 << 16
 """Entries of θ updated at a time: θ, v, ∇ and η∇ of this many float32 fit into a core's own cache (1 MB)."""
 
 
-class MomentumSGD:
-    """v ← μ v − η ∇;  θ ← θ + v   (classical momentum; section 4: "We used momentum in our experiments")
+class Optimizer:
+    """What MomentumSGD and Adam share: θ, the learning rate, and the count of updates.
 
     theta          1-D, updated in place
-    learning_rate  η, a number, or a function of t that gives the η of the t-th update (from 1)
-    momentum       μ, 0 ≤ μ < 1
-    .velocity      v, like theta, starts at 0
+    learning_rate  η, a number, or a function of t that gives the η of the t-th update (from 1); may be changed between steps
+    after          after() is called after each update, as for a max column norm
     .updates       how many updates were made
-    learning_rate and momentum may be changed between steps.
+    .state         named vectors like θ that the next update needs: saved with θ in a checkpoint
     """
 
-    def __init__(self, theta: Array, learning_rate: float | Callable[[int], float], momentum: float = 0.0) -> None:
+    def __init__(
+        self, theta: Array, learning_rate: float | Callable[[int], float], after: Callable[[], object] | None = None
+    ) -> None:
         if theta.ndim != 1:
-            raise ArgumentError(f"MomentumSGD updates one flat vector, not an array of shape {theta.shape}")
-        if not 0 <= momentum < 1:
-            raise ArgumentError(f"the momentum must be in [0, 1), not {momentum}")
+            raise ArgumentError(f"an optimiser updates one flat vector, not an array of shape {theta.shape}")
         if not callable(learning_rate) and not learning_rate > 0:
             raise ArgumentError(f"the learning rate must be positive, not {learning_rate}")
-        self.theta = theta
-        self.learning_rate = learning_rate
-        self.momentum = momentum
-        self.velocity = get_array_module(theta).zeros_like(theta)
+        self.theta, self.learning_rate, self.after = theta, learning_rate, after
         self.updates = 0
+        self.state: dict[str, Array] = {}
 
     def learning_rate_at(self, t: int) -> float:
         """The η of the t-th update, t = 1, 2, …"""
@@ -49,11 +46,45 @@ class MomentumSGD:
         """One update, in place, with the gradient ∇ of what is to be minimised; `grad` is not changed."""
         if grad.shape != self.theta.shape or grad.dtype != self.theta.dtype:
             raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.theta.dtype}")
+        # Memory bounds the update, not arithmetic: it walks the vectors once, a cache's worth at a time. A device has one
+        # fast memory, and takes the vector at once.
+        chunk = CHUNK if get_array_module(grad) is np else max(len(grad), 1)
+        self.update(grad, chunk)
+        self.updates += 1
+        if self.after is not None:
+            self.after()
+
+    def update(self, grad: Array, chunk: int) -> None:
+        """The equation, over `chunk` entries at a time."""
+        raise NotImplementedError
+
+
+class MomentumSGD(Optimizer):
+    """v ← μ v − η ∇;  θ ← θ + v   (classical momentum; section 4: "We used momentum in our experiments")
+
+    theta, learning_rate, after   as every Optimizer has them
+    momentum                      μ, 0 ≤ μ < 1; may be changed between steps
+    .velocity                     v, like theta, starts at 0
+    """
+
+    def __init__(
+        self,
+        theta: Array,
+        learning_rate: float | Callable[[int], float],
+        momentum: float = 0.0,
+        *,
+        after: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(theta, learning_rate, after)
+        if not 0 <= momentum < 1:
+            raise ArgumentError(f"the momentum must be in [0, 1), not {momentum}")
+        self.momentum = momentum
+        self.velocity: Array = get_array_module(theta).zeros_like(theta)
+        self.state = {"velocity": self.velocity}
+
+    def update(self, grad: Array, chunk: int) -> None:
         xp = get_array_module(grad)
         eta, mu = self.next_learning_rate, float(self.momentum)
-        # Memory bounds the update, not arithmetic: it walks θ, v and ∇ once, a cache's worth at a time. A device has one
-        # fast memory, and takes the vector at once.
-        chunk = CHUNK if xp is np else max(len(grad), 1)
         eta_grad = xp.empty_like(grad[:chunk])
         for start in range(0, len(grad), chunk):
             part = slice(start, start + chunk)
@@ -61,7 +92,47 @@ class MomentumSGD:
             v *= mu
             v -= xp.multiply(g, eta, out=eta_grad[: len(g)])
             theta += v
-        self.updates += 1
+
+
+class Adam(Optimizer):
+    """m ← β₁ m + (1 − β₁) ∇;  s ← β₂ s + (1 − β₂) ∇²;  θ ← θ − η m̂/(√ŝ + ε), m̂ = m/(1 − β₁ᵗ), ŝ = s/(1 − β₂ᵗ)
+
+    theta, learning_rate, after      as every Optimizer has them; t counts the updates from 1
+    beta1, beta2, epsilon            β₁ and β₂ in [0, 1), ε > 0
+    .first_moment, .second_moment    m and s, like theta, start at 0
+    Source: Kingma and Ba 2015, Algorithm 1. The paper's own nets use momentum.
+    """
+
+    def __init__(
+        self,
+        theta: Array,
+        learning_rate: float | Callable[[int], float],
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        after: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(theta, learning_rate, after)
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
+            raise ArgumentError(f"Adam needs β in [0, 1) and ε > 0, not {beta1}, {beta2} and {epsilon}")
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        xp = get_array_module(theta)
+        self.first_moment: Array = xp.zeros_like(theta)
+        self.second_moment: Array = xp.zeros_like(theta)
+        self.state = {"first_moment": self.first_moment, "second_moment": self.second_moment}
+
+    def update(self, grad: Array, chunk: int) -> None:
+        xp = get_array_module(grad)
+        t, eta = self.updates + 1, self.next_learning_rate
+        for start in range(0, len(grad), chunk):
+            part = slice(start, start + chunk)
+            m, s, theta, g = self.first_moment[part], self.second_moment[part], self.theta[part], grad[part]
+            m *= self.beta1
+            m += (1 - self.beta1) * g
+            s *= self.beta2
+            s += (1 - self.beta2) * (g * g)
+            theta -= eta * (m / (1 - self.beta1**t)) / (xp.sqrt(s / (1 - self.beta2**t)) + self.epsilon)
 
 
 def learning_rate_schedule(t: int, initial: float, decay: float = 1.000004, minimum: float = 1e-6) -> float:

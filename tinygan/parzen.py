@@ -8,7 +8,7 @@ a test set. σ is chosen on validation data, never on the test set. Any framewor
     result = evaluate(samples, validation[:1000], test)     # pixels in [0, 1], one row per image
     print(result)
 
-What it cannot do, in figures of benchmarks/anchors.py (MNIST, the authors' protocol, nats):
+What it cannot do, in figures of benchmarks/study/anchors.py (MNIST, the authors' protocol, nats):
 
 - Tell the worth of samples from their number. Real training images as samples score 114 with 1,000 of them, 241 with
   10,000, 318 with 50,000. Only scores of equally many compare.
@@ -277,7 +277,7 @@ def _check_pixels(x: Array, name: str) -> tuple[Array, tuple[float, float]]:
         raise ArgumentError(f"{name} has the shape {x.shape}: give rows, one per image: x.reshape(len(x), -1)")
     low, high = float(x.min()), float(x.max())
     if not (-LARGEST < low and high < LARGEST):  # NaN is neither
-        raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): mend what made them")
+        raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): find what made them")
     return x, (low, high)
 
 

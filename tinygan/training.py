@@ -1,30 +1,30 @@
-"""Training: epochs of Algorithm 1 over a data set, what is reported of them, and the guard against divergence.
+"""Training: epochs of any model over a data set, what is reported of them, and the guard against divergence.
 
-    trainer = Trainer(gan, dataset.train.images, dataset.validation.images, seed=0)
+    trainer = Trainer(gan, dataset.train, dataset.validation, seed=0)
     for _ in range(40):
         print(trainer.train_epoch())
         trainer.save("checkpoint.npz")
 
-Every random draw comes from a generator seeded by (seed, purpose, epoch). So a run that goes on from a checkpoint is
-bit for bit the run that never stopped, and a checkpoint holds no generator's state.
+Every random draw comes from a generator that is seeded by (seed, purpose, epoch). So a run that resumes from a checkpoint
+is bit for bit the run that never stopped, and a checkpoint holds no generator's state.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from tinygan.backend import Array, random_generator, to_device, to_host
+from tinygan.backend import Array, ArrayModule, Scalar, Streams, pixels, random_generator, to_device, to_host
 from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tinygan.errors import ArgumentError, CheckpointError, DivergenceError
-from tinygan.gan import GAN, sample_noise
-from tinygan.losses import softplus, value_function
+from tinygan.gan import Batch, Player
 from tinygan.network import Network
 from tinygan.optim import momentum_schedule
 
 REPORT_ROWS = 1000
-"""V, D(x) and D(G(z)) are reported over this many validation images, and over as many fixed z, with dropout off."""
+"""A model is reported on over this many held-out rows, with dropout off."""
 
 COST_BOUND = 1e4
 """A training cost beyond this many nats is divergence: D would be wrong by a factor of e^10,000."""
@@ -32,21 +32,57 @@ COST_BOUND = 1e4
 LOOK = 100
 """Iterations between two looks at the costs on a device, each of which waits for it; on the host every cost is seen."""
 
-BLOCK = 1000  # samples that are made at a time
+
+class Model(Protocol):
+    """What a Trainer trains: a GAN, or anything with these six. A seventh, `settings`, is saved with it if it is there.
+
+    players    {"G": Player(network, optimizer), …}: whatever names; all on one backend and of one dtype
+    draws      how many minibatches one iteration takes (GAN: k)
+    state      {"chains": array, …}: other arrays that the next iteration needs, changed in place; or {}
+    iteration  one update of every player; its costs by name
+    report     figures by name on held-out rows. The streams are those of epoch 0: z is the same in every report.
+    sample     n rows that the model makes
+    """
+
+    @property
+    def players(self) -> Mapping[str, Player]: ...
+
+    @property
+    def draws(self) -> int: ...
+
+    @property
+    def state(self) -> Mapping[str, Array]: ...
+
+    def iteration(self, batches: Iterator[Batch], streams: Streams) -> dict[str, Scalar]: ...
+
+    def report(self, held_out: Batch, streams: Streams) -> dict[str, Scalar]: ...
+
+    def sample(self, n: int, rng: Any) -> Array: ...
+
+
+class Rows(Protocol):
+    """Part of a data set, as datasets.Split is: images (n, d), and labels (n,)."""
+
+    @property
+    def images(self) -> Array: ...
+
+    @property
+    def labels(self) -> Array: ...
 
 
 class Trainer:
-    """Epochs of Algorithm 1. One is ⌊n/(k·m)⌋ iterations: no example twice, and a short last minibatch is dropped.
+    """Epochs of a model. One is ⌊n/(draws·m)⌋ iterations: no example twice, and a short last minibatch is dropped.
 
-    gan            a GAN
-    images         the training data, (n, d): uint8, scaled to [0, 1] one minibatch at a time, or floats, taken as they
-                   are. Moved to the networks' device once.
-    validation     held-out data of the same kind, for the reports
-    prior, noise   the noise prior, one of PRIORS, and how many dimensions z has
-    batch_size     m
-    seed           of shuffles, noise and dropout (the initial parameters are the networks' matter)
-    momentum       μ as a function of the epoch, from 1
-    Raises ArgumentError for images of any other dtype, for none to validate on, and for too few to train on.
+    model        a Model, such as a GAN
+    train        the training data: images and labels (a Split), or images alone, (n, d). Floats are taken as they are;
+                 all other rows go through `prepare`, one minibatch at a time. Moved to the networks' device once.
+    validation   held-out data of the same kind, for the reports
+    batch_size   m; by default the model's own
+    seed         of shuffles, noise and dropout (the initial parameters are the networks' matter)
+    momentum     μ as a function of the epoch, from 1; set on the optimisers that have a momentum
+    prepare      prepare(rows, xp, dtype): stored rows as the networks' floats; by default uint8 scaled to [0, 1]
+    Raises ArgumentError for rows that `prepare` does not take, for none to validate on, for too few to train on, and for a
+    batch_size that is not the model's.
 
     .epoch         how many epochs were trained
     .metrics       what train_epoch returned for each
@@ -55,178 +91,209 @@ class Trainer:
 
     def __init__(
         self,
-        gan: GAN,
-        images: Array,
-        validation: Array,
+        model: Model,
+        train: Rows | Array,
+        validation: Rows | Array,
         *,
-        prior: str = "uniform",
-        noise: int = 100,
-        batch_size: int = 100,
+        batch_size: int | None = None,
         seed: int = 0,
         momentum: Callable[[int], float] = momentum_schedule,
+        prepare: Callable[[Array, ArrayModule, npt.DTypeLike], Array] = pixels,
     ) -> None:
-        for name, array in ("images", images), ("validation", validation):
-            dtype = getattr(array, "dtype", None)
-            if dtype != np.uint8 and getattr(dtype, "kind", None) != "f":
-                found = type(array).__name__ if dtype is None else dtype
-                raise ArgumentError(f"{name} are {found}: give uint8, which is scaled to [0, 1], or floats in [0, 1]")
-        if not len(validation):
-            raise ArgumentError("validation is empty: every epoch's report needs held-out images")
-        if batch_size < 1 or len(images) < gan.k * batch_size:
+        networks = [player.network for player in model.players.values()]
+        self.model, self.xp, self.dtype = model, networks[0].xp, networks[0].dtype
+        if any((network.xp, network.dtype) != (self.xp, self.dtype) for network in networks):
+            raise ArgumentError("the players' networks must be of one backend and one dtype")
+        own = getattr(model, "batch_size", None)
+        batch_size = own or 100 if batch_size is None else batch_size
+        if own not in (None, batch_size):
+            raise ArgumentError(f"the model draws minibatches of {own}, the trainer of {batch_size}: give both one batch_size")
+        self.batch_size, self.seed, self.momentum, self.prepare = batch_size, seed, momentum, prepare
+        self.images, self.labels = self._arrays(train)
+        images, labels = self._arrays(validation, REPORT_ROWS)
+        for name, rows in ("training", self.images), ("validation", images):
+            if not len(rows):
+                raise ArgumentError(f"there are no {name} rows: every epoch needs some, and its report needs held-out ones")
+            self._floats(rows[:1], f"{name} data: ")
+        if batch_size < 1 or len(self.images) < model.draws * batch_size:
             raise ArgumentError(
-                f"{len(images)} images make no iteration with k = {gan.k} and minibatches of {batch_size}: "
-                f"lower k or batch_size"
+                f"{len(self.images)} rows make no iteration of {model.draws} minibatches of {batch_size}: lower batch_size or k"
             )
-        self.gan, self.xp = gan, gan.G.xp
-        self.prior, self.noise, self.batch_size, self.seed, self.momentum = prior, noise, batch_size, seed, momentum
-        self.images = to_device(images, self.xp)
-        self.held_out = self._floats(to_device(validation[:REPORT_ROWS], self.xp))
-        self.fixed_z = self.sample_noise(self._generator("report"), len(self.held_out))
-        self.iterations = len(images) // (gan.k * batch_size)
+        self.held_out = Batch(self._floats(images), labels)
+        self.iterations = len(self.images) // (model.draws * batch_size)
         self.epoch = 0
         self.metrics: list[dict[str, Any]] = []
 
     def train_epoch(self, after_iteration: Callable[[], object] = lambda: None) -> dict[str, Any]:
         """Train for one epoch, calling after_iteration() after each iteration. Returns the epoch's metrics:
 
-        epoch                                 its number, from 1
-        value, D_x, D_G_z                     V(D, G), mean D(x), mean D(G(z)) at its end (see REPORT_ROWS)
-        discriminator_cost, generator_cost    J(D), J(G): means over its iterations, with dropout
-        learning_rate, momentum               η of its last update of G, and μ
+        epoch                     its number, from 1
+        what `report` returned    at its end; for a GAN value, D_x, D_G_z
+        each cost                 its mean over the epoch; for a GAN discriminator_cost, generator_cost
+        learning_rate             η of the first player's last update
+        momentum                  μ, where an optimiser has one
 
-        Costs and report stay on the device; they are read once, at the end, and in long epochs every LOOK iterations.
-        Raises DivergenceError where a cost or a parameter is not finite, or a cost is beyond COST_BOUND. The epoch then
-        does not count, and the networks are spoilt: go on from a checkpoint.
+        Costs and report stay on the device. They are read once, at the end, and in long epochs every LOOK iterations.
+        Raises DivergenceError, as `guard` does. The epoch then does not count, and the networks are spoilt: go back to a
+        checkpoint.
         """
-        gan, epoch = self.gan, self.epoch + 1
-        G_optimizer, D_optimizer = gan.G_optimizer, gan.D_optimizer
-        G_optimizer.momentum = D_optimizer.momentum = self.momentum(epoch)
-        updates = G_optimizer.updates, D_optimizer.updates
-        batches = self._batches(epoch)
-        noise_rng, dropout_rng = self._generator("noise", epoch), self._generator("dropout", epoch)
-        costs = self.xp.empty((self.iterations, 2), gan.G.dtype)
+        model, epoch = self.model, self.epoch + 1
+        optimizers = [player.optimizer for player in model.players.values()]
+        with_momentum = [optimizer for optimizer in optimizers if hasattr(optimizer, "momentum")]
+        for optimizer in with_momentum:
+            optimizer.momentum = self.momentum(epoch)
+        batches, streams = self.batches(epoch), Streams(self.seed, epoch, self.xp)
         look = 1 if self.xp is np else LOOK
-        with np.errstate(over="ignore", invalid="ignore"):  # _guard says what these warnings would, and where
+        names: list[str] = []
+        costs = self.xp.empty((self.iterations, 0), self.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # the guard says what these warnings would, and where
             for i in range(self.iterations):
                 try:
-                    costs[i, 0], costs[i, 1] = gan.iteration(
-                        lambda: self.sample_noise(noise_rng, self.batch_size), batches, dropout_rng
-                    )
+                    iteration_costs = model.iteration(batches, streams)
                 except DivergenceError as error:
-                    raise self._divergence(str(error), epoch, i, updates) from error
+                    raise DivergenceError(f"{_place(epoch, i)}: {describe_divergence(str(error), model.players)}") from error
+                if i == 0:
+                    names = list(iteration_costs)
+                    costs = self.xp.empty((self.iterations, len(names)), self.dtype)
+                for j, name in enumerate(names):
+                    costs[i, j] = iteration_costs[name]
                 after_iteration()
                 if (i + 1) % look == 0 and i + 1 < self.iterations:
-                    self._guard(to_host(costs[i + 1 - look : i + 1]), epoch, i + 1 - look, updates)
-            numbers = to_host(self.xp.concatenate([costs.ravel(), self._report()])).astype(np.float64)
-        costs = numbers[: costs.size].reshape(costs.shape)
-        self._guard(costs, epoch, 0, updates)
-        value, D_x, D_G_z, finite = numbers[costs.size :].tolist()
-        if not finite:
-            raise self._divergence("a parameter is not finite", epoch, self.iterations - 1, updates)
-        D_cost, G_cost = costs.mean(axis=0).tolist()
+                    self._guard(names, to_host(costs[i + 1 - look : i + 1]), epoch, i + 1 - look)
+            report = model.report(self.held_out, Streams(self.seed, 0, self.xp))
+            figures = self.xp.stack([self.xp.asarray(figure, self.dtype) for figure in (*report.values(), self._finite())])
+            numbers = to_host(self.xp.concatenate([costs.ravel(), figures])).astype(np.float64)
+        costs, figures = numbers[: costs.size].reshape(costs.shape), numbers[costs.size :].tolist()
+        self._guard(names, costs, epoch, 0)
+        if not figures.pop():
+            what = describe_divergence("a parameter is not finite", model.players)
+            raise DivergenceError(f"{_place(epoch, self.iterations - 1)}: {what}")
+        row = {"epoch": epoch} | dict(zip(report, figures, strict=True))
+        row |= dict(zip(names, costs.mean(axis=0).tolist(), strict=True))
+        row["learning_rate"] = optimizers[0].learning_rate_at(optimizers[0].updates)
+        if with_momentum:
+            row["momentum"] = with_momentum[0].momentum
         self.epoch = epoch
-        self.metrics.append(
-            {
-                "epoch": epoch,
-                "value": value,
-                "discriminator_cost": D_cost,
-                "generator_cost": G_cost,
-                "D_x": D_x,
-                "D_G_z": D_G_z,
-                "learning_rate": G_optimizer.learning_rate_at(G_optimizer.updates),
-                "momentum": G_optimizer.momentum,
-            }
-        )
-        return self.metrics[-1]
-
-    def sample_noise(self, rng: Any, n: int) -> Array:
-        """n noise samples from this run's prior, (n, noise)."""
-        return sample_noise(self.prior, rng, n, self.noise, self.gan.G.dtype)
+        self.metrics.append(row)
+        return row
 
     def save(self, path: str | os.PathLike[str], configuration: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint: all that `restore` needs. Raises CheckpointError, as save_checkpoint does."""
-        G, D = self.gan.G_optimizer, self.gan.D_optimizer
+        """Write a checkpoint: all that `restore` needs, the model's settings, and this configuration.
+
+        Raises CheckpointError, as save_checkpoint does.
+        """
+        players = self.model.players
         checkpoint = Checkpoint(
-            theta_g=to_host(G.theta),
-            theta_d=to_host(D.theta),
-            v_g=to_host(G.velocity),
-            v_d=to_host(D.velocity),
+            vectors={name: to_host(array).ravel() for name, array in self._vectors().items()},
             epoch=self.epoch,
-            updates={"G": G.updates, "D": D.updates},
-            architecture={"G": repr(self.gan.G), "D": repr(self.gan.D)},
+            updates={name: player.optimizer.updates for name, player in players.items()},
+            architecture={name: player.network.describe() for name, player in players.items()},
             metrics=self.metrics,
-            configuration=configuration or {},
+            configuration=getattr(self.model, "settings", {}) | (configuration or {}),
         )
         save_checkpoint(path, checkpoint)
 
     def restore(self, path: str | os.PathLike[str]) -> Checkpoint:
-        """Go on from the checkpoint at path; returns it. Raises CheckpointError, as load_checkpoint does."""
-        checkpoint = load_checkpoint(path, {"G": repr(self.gan.G), "D": repr(self.gan.D)})
-        G, D = self.gan.G_optimizer, self.gan.D_optimizer
-        pairs = [
-            (G.theta, checkpoint.theta_g),
-            (D.theta, checkpoint.theta_d),
-            (G.velocity, checkpoint.v_g),
-            (D.velocity, checkpoint.v_d),
-        ]
-        for mine, saved in pairs:
-            if mine.shape != saved.shape or mine.dtype != saved.dtype:
+        """Resume from the checkpoint at path; returns it. Raises CheckpointError, as load_checkpoint does.
+
+        Nothing is changed unless the checkpoint has all that this model needs.
+        """
+        players = self.model.players
+        checkpoint = load_checkpoint(path, {name: player.network for name, player in players.items()})
+        mine = self._vectors()
+        if mine.keys() != checkpoint.vectors.keys() or players.keys() != checkpoint.updates.keys():
+            raise CheckpointError(
+                f"{path}: it holds {', '.join(checkpoint.vectors)}, this model needs {', '.join(mine)}: "
+                f"resume with the model that wrote it"
+            )
+        for name, array in mine.items():
+            saved = checkpoint.vectors[name]
+            if array.size != saved.size or array.dtype != saved.dtype:
                 raise CheckpointError(
-                    f"{path}: it has {saved.size} parameters in {saved.dtype} where the networks have {mine.size} in "
-                    f"{mine.dtype}: ask for the networks that it was trained with"
+                    f"{path}: its {name} has {saved.size} numbers in {saved.dtype}, where {array.size} in {array.dtype} are "
+                    f"needed: ask for the networks that it was trained with"
                 )
-        for mine, saved in pairs:
-            mine[...] = to_device(saved, self.xp)
-        G.updates, D.updates = checkpoint.updates["G"], checkpoint.updates["D"]
+        for name, array in mine.items():
+            array[...] = to_device(checkpoint.vectors[name].reshape(array.shape), self.xp)
+        for name, player in players.items():
+            player.optimizer.updates = checkpoint.updates[name]
         self.epoch, self.metrics = checkpoint.epoch, checkpoint.metrics
         return checkpoint
 
-    def _generator(self, purpose: str, epoch: int = 0) -> Any:
-        return random_generator(self.xp, self.seed, purpose, epoch)
+    def _vectors(self) -> dict[str, Array]:
+        """All arrays of a run by the names that they have in a checkpoint: "G.theta", "G.velocity", …, "state.chains"."""
+        vectors = {}
+        for name, (network, optimizer) in self.model.players.items():
+            vectors |= {f"{name}.theta": network.theta}
+            vectors |= {f"{name}.{key}": array for key, array in optimizer.state.items()}
+            if network.statistics.size:
+                vectors |= {f"{name}.statistics": network.statistics}
+        return vectors | {f"state.{key}": array for key, array in self.model.state.items()}
 
-    def _batches(self, epoch: int) -> Iterator[Array]:
+    def _arrays(self, data: Rows | Array, n: int | None = None) -> tuple[Array, Array | None]:
+        """The first n rows of the data and their labels, if they have any, on the networks' device."""
+        images, labels = getattr(data, "images", data), getattr(data, "labels", None)
+        if not hasattr(images, "dtype"):
+            raise ArgumentError(f"the data are {type(images).__name__}: give an array (n, d), or a data set's split")
+        if labels is not None and len(labels) != len(images):
+            raise ArgumentError(f"{len(images)} rows have {len(labels)} labels: one for each is needed")
+        return to_device(images[:n], self.xp), None if labels is None else to_device(labels[:n], self.xp)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
         """The epoch's minibatches. The shuffle is drawn on the host: the same on every backend."""
         order = random_generator(np, self.seed, "shuffle", epoch).permutation(len(self.images))
-        order = to_device(order[: self.iterations * self.gan.k * self.batch_size], self.xp)
-        return (self._floats(self.images[rows]) for rows in order.reshape(-1, self.batch_size))
+        order = to_device(order[: self.iterations * self.model.draws * self.batch_size], self.xp)
+        return map(self._batch, order.reshape(-1, self.batch_size))
 
-    def _floats(self, images: Array) -> Array:
-        x = images.astype(self.gan.G.dtype)
-        if images.dtype == np.uint8:
-            x /= 255
-        return x
+    def _batch(self, rows: Array) -> Batch:
+        return Batch(self._floats(self.images[rows]), None if self.labels is None else self.labels[rows])
 
-    def _report(self) -> Array:
-        """V, mean D(x), mean D(G(z)), and 1 if every parameter is finite: four numbers on the device."""
-        gan, xp = self.gan, self.xp
-        a_real, a_fake = gan.D(self.held_out), gan.D(gan.G(self.fixed_z))
-        D_x, D_G_z = (xp.exp(-softplus(-a)).mean() for a in (a_real, a_fake))
-        finite = xp.isfinite(gan.G.theta).all() & xp.isfinite(gan.D.theta).all()
-        return xp.stack([value_function(a_real, a_fake), D_x, D_G_z, finite.astype(gan.G.dtype)])
+    def _floats(self, rows: Array, name: str = "") -> Array:
+        if rows.dtype.kind == "f":
+            return rows.astype(self.dtype)
+        try:
+            return self.prepare(rows, self.xp, self.dtype)
+        except ArgumentError as error:
+            raise ArgumentError(f"{name}{error}") from error
 
-    def _guard(self, costs: np.ndarray, epoch: int, first: int, updates: tuple[int, int]) -> None:
-        """Raises DivergenceError if one of these costs, (iterations from `first` on, 2), is not within the bound."""
-        beyond = np.argwhere(~(abs(costs) <= COST_BOUND))  # NaN is not below anything
-        if len(beyond):
-            i, player = beyond[0].tolist()
-            what = f"the cost of {'DG'[player]} is {costs[i, player]:.4g}, beyond the bound of {COST_BOUND:.0f} nats"
-            raise self._divergence(what, epoch, first + i, updates)
+    def _finite(self) -> Array:
+        """1 if every parameter and every statistic is finite, else 0: on the device."""
+        networks = [player.network for player in self.model.players.values()]
+        vectors = [vector for network in networks for vector in (network.theta, network.statistics)]
+        finite: Array = self.xp.stack([self.xp.isfinite(vector).all() for vector in vectors]).all()
+        return finite
 
-    def _divergence(self, what: str, epoch: int, i: int, updates: tuple[int, int]) -> DivergenceError:
-        gan = self.gan
-        G_rate = gan.G_optimizer.learning_rate_at(updates[0] + (i + 1) * gan.generator_steps)
-        D_rate = gan.D_optimizer.learning_rate_at(updates[1] + (i + 1) * gan.k)
-        return DivergenceError(
-            f"iteration {i + 1} of epoch {epoch}: {what}; {_worst_parameter('D', gan.D)}; "
-            f"{_worst_parameter('G', gan.G)}. The learning rate is {G_rate:.4g} for G, {D_rate:.4g} for D: lower it; "
-            f"checkpoints of earlier epochs are intact"
-        )
+    def _guard(self, names: list[str], costs: npt.NDArray[Any], epoch: int, first: int) -> None:
+        for i, row in enumerate(costs.tolist(), first):
+            guard(dict(zip(names, row, strict=True)), self.model.players, _place(epoch, i))
 
 
-def generate(G: Network, n: int, rng: Any, *, prior: str = "uniform", noise: int = 100) -> Array:
-    """n samples G(z), (n, d), on G's device, z drawn from rng. G's hidden layers are held for 1,000 at a time."""
-    sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
-    return G.xp.concatenate([G(sample_noise(prior, rng, size, noise, G.dtype)) for size in sizes])
+def guard(costs: Mapping[str, float], players: Mapping[str, Player], place: str = "divergence") -> None:
+    """Raise DivergenceError if one of these costs is not finite, or beyond COST_BOUND. For any loop: see examples.
+
+    The message says which cost, at which place, and how large the parameters of each player have become.
+    """
+    for name, cost in costs.items():
+        if not abs(cost) <= COST_BOUND:  # NaN is not below anything
+            what = f"the {name.replace('_', ' ')} is {cost:.4g}, beyond the bound of {COST_BOUND:.0f}"
+            raise DivergenceError(f"{place}: {describe_divergence(what, players)}")
+
+
+def describe_divergence(what: str, players: Mapping[str, Player]) -> str:
+    """What went wrong, with the largest parameter and the learning rate of each player, and what to do."""
+    largest = (_worst_parameter(name, player.network) for name, player in players.items())
+    rates = (
+        f"{player.optimizer.learning_rate_at(max(1, player.optimizer.updates)):.4g} for {name}"
+        for name, player in players.items()
+    )
+    return (
+        f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: lower it; "
+        f"checkpoints of earlier epochs are intact"
+    )
+
+
+def _place(epoch: int, i: int) -> str:
+    return f"iteration {i + 1} of epoch {epoch}"
 
 
 def _worst_parameter(player: str, network: Network) -> str:

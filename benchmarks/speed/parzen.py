@@ -1,7 +1,7 @@
 """How fast the Parzen window evaluator is: against its matrix products alone, scikit-learn, and the naive formula.
 
-    python benchmarks/parzen.py                  full size, MNIST: about two minutes on two cores
-    python benchmarks/parzen.py --check          tiny, agreement only: seconds
+    python benchmarks/speed/parzen.py                  full size, MNIST: about two minutes on two cores
+    python benchmarks/speed/parzen.py --check          tiny, agreement only: seconds
 
 The work is the paper's protocol: 10,000 samples (training images), ten σ on 1,000 validation images, one σ on 10,000
 test images, d = 784. All of it is timed in one run, in turns, so that a busy minute of the machine hits everyone. The

@@ -1,9 +1,9 @@
 """One MNIST iteration of Algorithm 1: tinygan against its own matrix products, and against the frameworks.
 
-    python benchmarks/step_time.py             the table of ratios (minutes), peers that are not installed are left out
-    python benchmarks/step_time.py --check     only the proof that all do equal work, nothing is timed
-    python benchmarks/step_time.py --parts     where tinygan's milliseconds go, inside the real iteration
-    python benchmarks/step_time.py --sweep     time against batch size and against width
+    python benchmarks/speed/step_time.py             the table of ratios (minutes), peers that are not installed are left out
+    python benchmarks/speed/step_time.py --check     only the proof that all do equal work, nothing is timed
+    python benchmarks/speed/step_time.py --parts     where tinygan's milliseconds go, inside the real iteration
+    python benchmarks/speed/step_time.py --sweep     time against batch size and against width
 
 Every contestant is a process of its own with the same cores; they take turns, a few iterations each, for many rounds, so
 that a machine that slows down slows down all of them. Ratios are of medians over the rounds.

@@ -1,6 +1,6 @@
 """What the Parzen window log-likelihood says of samples whose worth is known, through tinygan's own evaluator.
 
-    python benchmarks/anchors.py                 MNIST, minutes on two cores, 2.5 GB (k-means)
+    python benchmarks/study/anchors.py                 MNIST, minutes on two cores, 2.5 GB (k-means)
 
 Prints the table and writes benchmarks/results/anchors.json. Each line is a set of samples, scored by the authors'
 protocol: σ on the first 1,000 validation images, the mean and its standard error on all 10,000 test images. Twice: σ
@@ -8,33 +8,27 @@ from the authors' ten values, and from 46.
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy
 from scipy.cluster.vq import kmeans2
 
-import tinygan
-from tinygan import Linear, Network, ReLU, Sigmoid, bias_from_marginals, random_generator
+from tinygan import Generator, Linear, Network, Noise, ReLU, Sigmoid, bias_from_marginals, random_generator
 from tinygan.backend import pixels
 from tinygan.datasets import load_mnist
 from tinygan.images import nearest_neighbours
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, ParzenWindow, evaluate
-from tinygan.training import generate
+from tinygan.run import environment, write_json
 
 SEED = 2014
 NOISE = 0.05  # standard deviation, in pixels of [0, 1]: 13 grey levels of 255
 ITERATIONS = 10  # of k-means
-RESULTS = Path(__file__).parent / "results" / "anchors.json"
+RESULTS = Path(__file__).parents[1] / "results" / "anchors.json"
 
 
 def anchors(train: np.ndarray, test: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -54,7 +48,8 @@ def anchors(train: np.ndarray, test: np.ndarray) -> Iterator[tuple[str, np.ndarr
     bias = bias_from_marginals(train)
     layers = [Linear(100, 1200), ReLU(), Linear(1200, 1200), ReLU(), Linear(1200, 784, bias=bias), Sigmoid()]
     G = Network(layers, seed=SEED)
-    yield "10,000 samples of the untrained generator", generate(G, 10_000, random_generator(np, SEED, "samples"))
+    samples = Generator(G, Noise("uniform", 100)).sample(10_000, SEED)
+    yield "10,000 samples of the untrained generator", samples
 
 
 def nearest_share(samples: np.ndarray, x: np.ndarray, sigma: float) -> np.ndarray:
@@ -94,23 +89,10 @@ def main() -> None:
     print(f"{mostly:.0%} of the test images")
     seconds = time.perf_counter() - started
     print(f"{seconds / 60:.1f} minutes")
-    facts = {"command": "python benchmarks/anchors.py", "seed": SEED, "minutes": round(seconds / 60, 2), **environment()}
+    facts = {"command": "python benchmarks/study/anchors.py", "seed": SEED, "minutes": round(seconds / 60, 2)}
+    facts |= environment() | {"scipy": scipy.__version__}
     facts |= {"anchors": rows, "nearest_makes_90_percent": mostly}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def environment() -> dict[str, Any]:
-    git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
-    return {
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip() or None,
-        "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "tinygan": tinygan.__version__,
-    }
+    write_json(RESULTS, facts)
 
 
 if __name__ == "__main__":

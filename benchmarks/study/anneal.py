@@ -1,7 +1,7 @@
 """How much of a generator's score is the noise of its last updates? A run's checkpoint, trained on while η goes to 0.
 
-    python benchmarks/anneal.py RUN/checkpoint-0100.npz --epochs 10     train (minutes), and the table
-    python benchmarks/anneal.py                                         the table of all that were trained
+    python benchmarks/study/anneal.py RUN/checkpoint-0100.npz --epochs 10     train (minutes), and the table
+    python benchmarks/study/anneal.py                                         the table of all that were trained
 
 From the checkpoint on, η falls along a straight line from what the schedule had reached to 0, for both players; all else is
 as examples/mnist.py has it. A departure from the released recipe, which gets there late: its η is still at 0.037 after 500
@@ -15,42 +15,39 @@ kept in RUN/annealing-….npz.
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import records
+from records import figures, keep_record, load_data, markdown_table, read_records, resume, score
 
-import common
-import mnist
-from records import figures, keep_record, load_data, markdown_table, read_records, score
+from tinygan import CheckpointError, Generator, run
 
-from tinygan import CheckpointError
-
-RESULTS = Path(__file__).parent / "results" / "anneal.json"
+RESULTS = records.RESULTS / "anneal.json"
 EVERY = 2  # epochs between two measurements
 
 
 def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
     path, dataset = path.resolve(), load_data(data)
-    trainer, recipe = mnist.resume(path, dataset)
-    gan = trainer.gan
+    trainer, recipe = resume(path, dataset)
+    gan = trainer.model
+    generator = Generator(gan.G, gan.noise)
     first = trainer.epoch
 
     def log_likelihood() -> float:
-        return round(mnist.validation_log_likelihood(gan.G, recipe.prior, dataset, mnist.SAMPLES), 2)
+        return round(run.validation_log_likelihood(generator, dataset, run.SAMPLES), 2)
 
     for optimizer, steps in (gan.G_optimizer, gan.generator_steps), (gan.D_optimizer, gan.k):
         length = epochs * trainer.iterations * steps
         optimizer.learning_rate = straight_line(optimizer.next_learning_rate, optimizer.updates, length)
-    start, environment, kept = time.perf_counter(), common.environment(trainer), kept_for(path, epochs)
+    start, environment, kept = time.perf_counter(), run.environment(trainer.xp), kept_for(path, epochs)
     if kept.exists():
         before = trainer.metrics
         done = trainer.restore(kept).configuration.get("annealing")
         if not done or trainer.metrics[:first] != before:
             raise CheckpointError(f"{kept}: it did not start from this {path.name}: remove it")
-        print(f"{path.parent.name}: goes on after epoch {trainer.epoch}", flush=True)
+        print(f"{path.parent.name}: resumes after epoch {trainer.epoch}", flush=True)
     else:
         done = {"curve": {str(first): log_likelihood()}, "seconds": 0.0, "commits": []}
     start, curve, commits = start - done["seconds"], done["curve"], dict.fromkeys([*done["commits"], environment["commit"]])
@@ -74,7 +71,7 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
         "validation_log_likelihoods": curve,
         "test": {
             grid: figures(result)
-            for grid, result in mnist.measure(gan.G, recipe.prior, dataset, mnist.SAMPLES).items()
+            for grid, result in run.measure(generator, dataset, run.SAMPLES).items()
         },
     }
 
@@ -101,8 +98,8 @@ def table(records: list[dict[str, Any]]) -> str:
     return markdown_table(columns, rows)
 
 
-def released(run: str, epoch: int) -> str:
-    path = RESULTS.with_name(f"mnist-{run}.json")
+def released(name: str, epoch: int) -> str:
+    path = RESULTS.with_name(f"mnist-{name}.json")
     curve = json.loads(path.read_text(encoding="utf-8"))["validation_log_likelihoods"] if path.exists() else {}
     later = [(int(measured), value) for measured, value in curve.items() if int(measured) >= epoch]
     return "{1:.1f} @{0}".format(*min(later)) if later else ""
@@ -111,7 +108,7 @@ def released(run: str, epoch: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="kept by --keep-checkpoints")
-    parser.add_argument("--epochs", type=common.positive, default=10, metavar="N", help="until η is 0 (default: %(default)s)")
+    parser.add_argument("--epochs", type=run.positive, default=10, metavar="N", help="until η is 0 (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     args = parser.parse_args()
     for path in args.checkpoints:
@@ -122,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    common.main(main)
+    run.main(main)

@@ -1,8 +1,8 @@
 """Why `alternating` loses its balance where `simultaneous` keeps it: the two, and what lies between them, on MNIST.
 
-    python benchmarks/balance.py old-fresh-fresh new-same-same --seeds 0 1 2 3 4     train these (minutes an epoch)
-    python benchmarks/balance.py --look CHECKPOINT …                                 what one update of D changes for G
-    python benchmarks/balance.py                                                     the tables of all that was measured
+    python benchmarks/study/balance.py old-fresh-fresh new-same-same --seeds 0 1 2 3 4     train these (minutes an epoch)
+    python benchmarks/study/balance.py --look CHECKPOINT …                                 what one update of D changes for G
+    python benchmarks/study/balance.py                                                     the tables of all that was measured
 
 The two variants differ in three things, and here each can be set by itself. G's gradient is taken
 
@@ -21,27 +21,33 @@ the masks, or in z and masks.
 """
 
 import argparse
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import records
+from records import departures, keep_record, load_data, markdown_table, read_records, resume, train_with
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from tinygan import (
+    GAN,
+    ArgumentError,
+    Batch,
+    Dropout,
+    Network,
+    Streams,
+    Trainer,
+    bias_from_marginals,
+    load_mnist,
+    random_generator,
+    recipes,
+    run,
+)
+from tinygan.backend import Array, Scalar
+from tinygan.network import Caches
 
-import common
-import mnist
-from records import departures, keep_record, load_data, markdown_table, read_records, released
-
-from tinygan import GAN, ArgumentError, Dropout, Network, bias_from_marginals, load_mnist, random_generator
-from tinygan.backend import Array
-from tinygan.losses import generator_loss
-from tinygan.network import rows
-from tinygan.training import Trainer
-
-RESULTS = Path(__file__).parent / "results" / "balance.json"
+RESULTS = records.RESULTS / "balance.json"
 LOOKED = RESULTS.with_name("look.json")
 CHOICES = [f"{theta_d}-{z}-{masks}" for theta_d in ("old", "new") for z in ("same", "fresh") for masks in ("same", "fresh")]
 SATURATED = 1e-4
@@ -51,29 +57,28 @@ class BetweenGAN(GAN):
     """One update of each player, as `choice` says: "old-same-same" … "new-fresh-fresh"."""
 
     def __init__(self, gan: GAN, choice: str) -> None:
-        super().__init__(gan.G, gan.D, gan.G_optimizer, gan.D_optimizer)
+        options = {"noise": gan.noise, "batch_size": gan.batch_size, "generator_cost": gan.generator_cost}
+        super().__init__(gan.G, gan.D, gan.G_optimizer, gan.D_optimizer, **options)
         self.choice = choice
 
-    def iteration(self, prior: Callable[[], Array], batches: Iterator[Array], rng: Any) -> tuple[Any, Any]:
+    def iteration(self, batches: Iterator[Batch], streams: Streams) -> dict[str, Scalar]:
         theta_d, z, masks = self.choice.split("-")
-        x = next(batches)
-        samples, G_cache = self.G.forward(prior(), train=True, rng=rng)
-        m, n = len(x), len(samples)
-        D_cost, _, D_cache = self._discriminator_gradient(x, samples, rng)
+        rng = streams["dropout"]
+        samples, G_cache = self.G.forward(self.sample_noise(streams), train=True, rng=rng)
+        gradient = self.discriminator_gradient(next(batches).x, samples, rng)
         if theta_d == "new":
             self.D_optimizer.step(self.D_grad)
         if z == "fresh":
-            samples, G_cache = self.G.forward(prior(), train=True, rng=rng)
-        a, D_cache = forward(self.D, samples, rows(D_cache, m, m + n) if masks == "same" else None, rng)
-        G_cost, da = generator_loss(a, self.generator_cost)
-        self.G.backward(self.D.backward(da, D_cache), G_cache, self.G_grad, need_dx=False)
+            samples, G_cache = self.G.forward(self.sample_noise(streams), train=True, rng=rng)
+        judged = forward(self.D, samples, gradient.fake_cache if masks == "same" else None, rng)
+        G_cost = self.generator_gradient(samples, G_cache, rng, judged)
         if theta_d == "old":
             self.D_optimizer.step(self.D_grad)
         self.G_optimizer.step(self.G_grad)
-        return D_cost, G_cost
+        return {"discriminator_cost": gradient.cost, "generator_cost": G_cost}
 
 
-def forward(D: Network, x: Array, like: list[Any] | None, rng: Any) -> tuple[Array, list[Any]]:
+def forward(D: Network, x: Array, like: Caches | None, rng: Any) -> tuple[Array, Caches]:
     """D's forward pass for training, with the dropout masks of the forward pass whose cache is `like`, or with new ones."""
     if like is None:
         return D.forward(x, train=True, rng=rng)
@@ -84,15 +89,15 @@ def forward(D: Network, x: Array, like: list[Any] | None, rng: Any) -> tuple[Arr
         else:
             x, layer_cache = layer.forward(x, True, rng)
         cache.append(layer_cache)
-    return x, cache
+    return x, Caches(D, cache, x.shape)
 
 
 def prepare(seed: int, data: str | None, choice: str) -> Trainer:
     """The released recipe as examples/mnist.py has it, with a BetweenGAN."""
     dataset = load_mnist(data)
-    recipe = argparse.Namespace(**released() | {"seed": seed, "generator_cost": None})
-    gan = mnist.build(recipe, np, bias_from_marginals(dataset.train.images))
-    return mnist.train_with(recipe, BetweenGAN(gan, choice), dataset)
+    settings = recipes.MNIST | {"seed": seed}
+    gan = recipes.mnist(settings, bias_from_marginals(dataset.train.images))
+    return train_with(settings, BetweenGAN(gan, choice), dataset)
 
 
 def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, Any]:
@@ -100,11 +105,12 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
     start, curve = time.perf_counter(), []
     for _ in range(epochs):
         row = trainer.train_epoch()
-        samples = trainer.gan.G(trainer.fixed_z)
+        gan = trainer.model
+        samples = gan.G(gan.noise(Streams(seed)["report"], len(trainer.held_out.x)))
         saturated = float(((samples < SATURATED) | (samples > 1 - SATURATED)).mean())
         curve.append({key: round(row[key], 6) for key in ("D_x", "D_G_z", "value")} | {"saturated": round(saturated, 4)})
         print(f"{choice} seed {seed} epoch {row['epoch']}: {curve[-1]}", flush=True)
-    environment = common.environment(trainer)
+    environment = run.environment(trainer.xp)
     return {
         "choice": choice,
         "seed": seed,
@@ -113,33 +119,31 @@ def train(choice: str, seed: int, epochs: int, data: str | None) -> dict[str, An
         "commit": environment["commit"],
         "cores": environment["cores"],
         "threads": environment["threads"],
-        "distinct_of_1000": common.diversity(samples, trainer.held_out)["distinct_samples"],
+        "distinct_of_1000": run.diversity(samples, trainer.held_out.x)["distinct_samples"],
         "curve": curve,
     }
 
 
 def look(path: Path, data: str | None, repeats: int = 20) -> dict[str, Any]:
     """What one update of D changes for G in the state of this checkpoint: means over the repeats."""
-    trainer, settings = mnist.resume(path, load_mnist(data))
-    gan = trainer.gan
+    trainer, settings = resume(path, load_mnist(data))
+    gan = trainer.model
     gan.D_optimizer.momentum = trainer.metrics[-1]["momentum"]
-    batches, m = trainer._batches(trainer.epoch + 1), trainer.batch_size
+    batches, m = trainer.batches(trainer.epoch + 1), trainer.batch_size
     noise_rng, dropout_rng = (random_generator(np, 0, f"look, {purpose}") for purpose in ("noise", "dropout"))
     start = gan.D.theta.copy(), gan.D_optimizer.velocity.copy()
 
-    def logit_and_gradient(z: Array, masks: list[Any]) -> tuple[float, Array]:
+    def logit_and_gradient(z: Array, masks: Caches) -> tuple[float, Array]:
         samples, G_cache = gan.G.forward(z)
-        a, D_cache = forward(gan.D, samples, masks, dropout_rng)
-        gradient = np.empty_like(gan.G.theta)
-        gan.G.backward(gan.D.backward(generator_loss(a, gan.generator_cost)[1], D_cache), G_cache, gradient, need_dx=False)
-        return float(a.mean()), gradient
+        judged = forward(gan.D, samples, masks, dropout_rng)
+        gan.generator_gradient(samples, G_cache, dropout_rng, judged)
+        return float(judged[0].mean()), gan.G_grad.copy()
 
     found = []
     for _ in range(repeats):
         gan.D.theta, gan.D_optimizer.velocity[:] = start
-        own, fresh = (trainer.sample_noise(noise_rng, m) for _ in range(2))
-        _, _, D_cache = gan._discriminator_gradient(next(batches), gan.G(own), dropout_rng)
-        own_masks = rows(D_cache, m, 2 * m)
+        own, fresh = (gan.noise(noise_rng, m) for _ in range(2))
+        own_masks = gan.discriminator_gradient(next(batches).x, gan.G(own), dropout_rng).fake_cache
         fresh_masks = gan.D.forward(gan.G(fresh), train=True, rng=dropout_rng)[1]
         before, before_fresh = logit_and_gradient(own, own_masks), logit_and_gradient(fresh, fresh_masks)
         before_masks, before_z = logit_and_gradient(own, fresh_masks), logit_and_gradient(fresh, own_masks)
@@ -149,7 +153,7 @@ def look(path: Path, data: str | None, repeats: int = 20) -> dict[str, Any]:
         found.append([after[0] - before[0], after_fresh[0] - before_fresh[0], *(cosine(a[1], b[1]) for a, b in pairs)])
     state = {"variant": settings.variant, "seed": settings.seed, "epoch": trainer.epoch, "repeats": repeats}
     means = dict(zip(LOOK, np.mean(found, axis=0).round(4).tolist(), strict=True))
-    return state | {"commit": common.environment(trainer)["commit"]} | means
+    return state | {"commit": run.environment(trainer.xp)["commit"]} | means
 
 
 def cosine(a: Array, b: Array) -> float:
@@ -187,8 +191,8 @@ def table(records: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("choices", nargs="*", metavar="CHOICE", help=f"any of {', '.join(CHOICES)}")
-    parser.add_argument("--seeds", nargs="+", type=common.natural, default=[0, 1, 2], metavar="S")
-    parser.add_argument("--epochs", type=common.positive, default=6, metavar="N", help="of each run (default: %(default)s)")
+    parser.add_argument("--seeds", nargs="+", type=run.natural, default=[0, 1, 2], metavar="S")
+    parser.add_argument("--epochs", type=run.positive, default=6, metavar="N", help="of each run (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     parser.add_argument("--look", nargs="+", type=Path, default=[], metavar="CHECKPOINT", help="what D's update changes")
     args = parser.parse_args()
@@ -200,7 +204,7 @@ def main() -> None:
     if args.choices or args.look:
         load_data(args.data)
     for path in args.look:
-        if departs := departures(common.load_run(path)[0].configuration).keys() - {"variant"}:
+        if departs := departures(run.load_run(path)[0].configuration).keys() - {"variant"}:
             raise ArgumentError(f"{path}: its run departs from the released recipe in {', '.join(sorted(departs))}")
         keep_record(LOOKED, look(path, args.data), ("variant", "seed", "epoch"))
     for seed in args.seeds:
@@ -210,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    common.main(main)
+    run.main(main)

@@ -1,7 +1,7 @@
 """How far do the evaluator's own options move the score of one generator? Of how many samples, of which z, σ of which values.
 
-    python benchmarks/evaluator.py RUN/checkpoint-0920.npz      measure (a minute or two), and the table
-    python benchmarks/evaluator.py                              the table of the last measurement
+    python benchmarks/study/evaluator.py RUN/checkpoint-0920.npz      measure (a minute or two), and the table
+    python benchmarks/study/evaluator.py                              the table of the last measurement
 
 The released evaluator takes the number of samples and the values of σ as options; 10,000 and ten values are its defaults, and
 the paper names neither. σ is chosen on the first 1,000 validation images as ever. The score is that of the other 9,000: no
@@ -16,29 +16,27 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import records
+from records import figures, load_data, markdown_table, resume
 
-import common
-import mnist
-from records import figures, load_data, markdown_table
-
-from tinygan.backend import pixels
+from tinygan import Generator, pixels, run
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate
 
-RESULTS = Path(__file__).parent / "results" / "evaluator.json"
+RESULTS = records.RESULTS / "evaluator.json"
 SIZES = (1_000, 5_000, 10_000, 20_000, 50_000)  # samples
 SEEDS = 4  # of z, at 10,000 samples; the first is examples/mnist.py's
 
 
 def options(path: Path, data: str | None) -> dict[str, Any]:
     dataset = load_data(data)
-    trainer, recipe = mnist.resume(path, dataset)
-    G = trainer.gan.G
+    trainer, recipe = resume(path, dataset)
+    G = trainer.model.G
+    generator = Generator(G, trainer.model.noise)
     images = pixels(dataset.validation.images, G.xp, G.dtype)
-    chosen_on, scored_on = images[: mnist.SIGMA_ROWS], images[mnist.SIGMA_ROWS :]
+    chosen_on, scored_on = images[: run.SIGMA_ROWS], images[run.SIGMA_ROWS :]
     start, rows = time.perf_counter(), []
-    for n, seed in [(n, 0) for n in SIZES] + [(mnist.SAMPLES, seed) for seed in range(1, SEEDS)]:
-        samples = mnist.evaluation_samples(G, recipe.prior, n, mnist.EVALUATION_SEED + seed)
+    for n, seed in [(n, 0) for n in SIZES] + [(run.SAMPLES, seed) for seed in range(1, SEEDS)]:
+        samples = run.evaluation_samples(generator, n, run.EVALUATION_SEED + seed)
         row: dict[str, Any] = {"samples": n, "seed": seed}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ParzenWarning)  # few samples: that is what is looked at
@@ -46,7 +44,7 @@ def options(path: Path, data: str | None) -> dict[str, Any]:
                 row[grid] = figures(evaluate(samples, chosen_on, scored_on, sigmas).as_dict())
         rows.append(row)
         print(f"{n:,} samples, z of seed {seed}: {row['authors']['log_likelihood']:.1f} nats", file=sys.stderr, flush=True)
-    environment = common.environment(trainer)
+    environment = run.environment(trainer.xp)
     return {
         "run": path.resolve().parent.name,
         "seed": recipe.seed,
@@ -73,11 +71,11 @@ def main() -> None:
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     args = parser.parse_args()
     if args.checkpoint:
-        common.write_json(RESULTS, options(args.checkpoint, args.data))
+        run.write_json(RESULTS, options(args.checkpoint, args.data))
     if not RESULTS.exists():
         parser.error(f"there is no {RESULTS.name} yet: name a checkpoint")
     print(table(json.loads(RESULTS.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":
-    common.main(main)
+    run.main(main)

@@ -1,15 +1,16 @@
-"""What the studies share: their data, what a departure is, their files of results, and the Markdown of their tables."""
+"""What the studies share: their data, the training behind a checkpoint, what a departure is, and their files of results."""
 
+import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import common
-import mnist
-
-from tinygan import DataError, load_mnist
+from tinygan import GAN, DataError, Trainer, bias_from_marginals, load_mnist, recipes
 from tinygan.datasets import Dataset
+from tinygan.run import load_run, require_same_data, write_json
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 DATA = "mnist"  # what the committed results are about
 
@@ -22,16 +23,25 @@ def load_data(folder: str | None) -> Dataset:
     return dataset
 
 
-def released() -> dict[str, Any]:
-    """The settings of the recipe as the authors released it, which are the defaults of examples/mnist.py."""
-    widths = {"generator_width": mnist.GENERATOR_WIDTH, "discriminator_width": mnist.DISCRIMINATOR_WIDTH}
-    return mnist.DEFAULTS | widths | {"calm": False}
+def train_with(settings: dict[str, Any], gan: GAN, dataset: Dataset) -> Trainer:
+    """The recipe's training of this game on this data."""
+    options = {"batch_size": settings["batch_size"], "seed": settings["seed"], "momentum": recipes.momentum(settings)}
+    return Trainer(gan, dataset.train, dataset.validation, **options)
+
+
+def resume(path: Path, dataset: Dataset) -> tuple[Trainer, argparse.Namespace]:
+    """The training that wrote this checkpoint, at its epoch, on the same data; and its settings."""
+    settings = {"calm": False} | load_run(path)[0].configuration  # what an older checkpoint does not know was off
+    require_same_data(settings, dataset)
+    trainer = train_with(settings, recipes.mnist(settings, bias_from_marginals(dataset.train.images)), dataset)
+    trainer.restore(path)
+    return trainer, argparse.Namespace(**settings)
 
 
 def departures(settings: dict[str, Any]) -> dict[str, Any]:
     """Of a run's settings, those in which it departs from the recipe as the authors released it."""
     own = {"generator_cost": "minimax" if settings["variant"] == "printed" else "non_saturating"}
-    recipe = {name: value for name, value in (released() | own).items() if name not in ("seed", "backend")}
+    recipe = {name: value for name, value in (recipes.MNIST | own).items() if name != "seed"}
     return {name: value for name, value in settings.items() if name in recipe and value != recipe[name]}
 
 
@@ -46,7 +56,7 @@ def keep_record(path: Path, record: dict[str, Any], key: tuple[str, ...]) -> Non
     The file is read again each time: another process may have written into it while this one trained.
     """
     others = [other for other in read_records(path) if any(other[name] != record[name] for name in key)]
-    common.write_json(path, [*others, record])
+    write_json(path, [*others, record])
 
 
 def figures(result: dict[str, Any]) -> dict[str, float]:

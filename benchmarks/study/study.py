@@ -1,7 +1,7 @@
 """Table 1's MNIST row: collects runs of examples/mnist.py, draws their curves in one plot, writes the table in Markdown.
 
-    python benchmarks/study.py RUN [RUN …]    take in these folders of runs, finished or not; then the plot and the table
-    python benchmarks/study.py                the plot and the table of what is in benchmarks/results already
+    python benchmarks/study/study.py RUN [RUN …]    take in these folders of runs, finished or not; then the plot and the table
+    python benchmarks/study/study.py                the plot and the table of what is in benchmarks/results already
 
 A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, minutes, its curve of validation
 log-likelihoods and what its last checkpoint says; where the test set was measured, also σ and test log-likelihood, of several
@@ -19,22 +19,15 @@ import csv
 import io
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from records import RESULTS, departures, figures, markdown_table, read_records, resume, score
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from tinygan import DataError, Generator, load_mnist, run
 
-import common
-import mnist
-from records import departures, figures, markdown_table, read_records, score
-
-from tinygan import DataError, load_mnist
-
-RESULTS = Path(__file__).parent / "results"
 PLOT = RESULTS / "curves.png"
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
@@ -74,8 +67,9 @@ def take_in(folder: Path, data: str | None = None) -> None:
     reading, read_at = results.get("reading"), results.get("epochs")
     if not reading and "diverged" not in facts and (folder / "checkpoint.npz").exists():
         dataset = load_mnist(data)
-        trainer, _ = mnist.resume(folder / "checkpoint.npz", dataset)
-        reading, read_at = mnist.read(trainer, dataset)["reading"], trainer.epoch
+        trainer, _ = resume(folder / "checkpoint.npz", dataset)
+        generator = Generator(trainer.model.G, trainer.model.noise)
+        reading, read_at = run.read(trainer, generator, dataset)["reading"], trainer.epoch
     options = departures(settings)
     flags = "".join(f" --{name.replace('_', '-')}" + f" {value}" * (value is not True) for name, value in options.items())
     epochs = len(rows) + ("diverged" in facts)  # the one that it diverged in has no row
@@ -279,4 +273,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    common.main(main)
+    run.main(main)

@@ -1,0 +1,79 @@
+"""Batch normalisation: the one layer here that mixes the rows of a minibatch and keeps running statistics."""
+
+from typing import Any
+
+from tinygan.backend import Array, Rng, get_array_module
+from tinygan.errors import ArgumentError
+from tinygan.init import Constant
+from tinygan.layers import Cache, Layer, require_positive
+
+
+class BatchNorm(Layer):
+    """y = γ x̂ + β, x̂ = (x − μ)/√(σ² + ε)
+
+    In training, μ and σ² are the mean and the biased variance over all axes but the last: of the minibatch, and of the
+    places of an image. Otherwise they are the running statistics, `mean` and `var`, and each row is treated by itself.
+
+    Shapes     x, y (m, …, n)    γ, β, mean, var (n,)
+    Backward   with N values in each mean, and x̂ depending on all of them through μ and σ²:
+               ∂L/∂γ = Σ dy x̂        ∂L/∂β = Σ dy
+               ∂L/∂x = γ/√(σ² + ε) · (dy − (∂L/∂β + x̂ ∂L/∂γ)/N);  with running statistics  γ/√(var + ε) · dy
+    observe    mean ← ρ mean + (1 − ρ) μ,  var ← ρ var + (1 − ρ) σ², ρ = momentum; they start at 0 and 1
+    Raises     ArgumentError in training where N = 1: a single value has no variance
+    Source     Ioffe and Szegedy 2015
+    """
+
+    mixes_rows = True
+
+    def __init__(self, n: int, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
+        require_positive(self, n=n)
+        if not 0 <= momentum < 1 or not epsilon > 0:
+            raise ArgumentError(f"BatchNorm: momentum must be in [0, 1) and epsilon positive, not {momentum} and {epsilon}")
+        self.n, self.momentum, self.epsilon = n, momentum, epsilon
+        self.declarations = {"gamma": ((n,), Constant(1.0)), "beta": ((n,), Constant(0.0))}
+        self.statistic_declarations = {"mean": ((n,), Constant(0.0)), "var": ((n,), Constant(1.0))}
+
+    def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
+        if x.ndim < 2 or x.shape[-1] != self.n:
+            raise ArgumentError(f"{self!r} needs an input of shape (m, …, {self.n}), not {x.shape}")
+        if train:
+            if x.size == self.n:
+                raise ArgumentError(f"{self!r} in training needs two values or more to normalise, not an input {x.shape}")
+            axes = tuple(range(x.ndim - 1))
+            mean = x.mean(axis=axes)
+            x_hat = x - mean
+            var = (x_hat * x_hat).mean(axis=axes)
+        else:
+            mean, var = self.mean, self.var
+            x_hat = x - mean
+        scale = 1 / get_array_module(x).sqrt(var + self.epsilon)
+        x_hat *= scale
+        return self.gamma * x_hat + self.beta, (x_hat, scale, (mean, var) if train else None)
+
+    def backward(
+        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
+    ) -> Array | None:
+        x_hat, scale, minibatch = cache
+        axes = tuple(range(dy.ndim - 1))
+        dgamma, dbeta = (dy * x_hat).sum(axis=axes), dy.sum(axis=axes)
+        if grads is not None:
+            grads["gamma"][...], grads["beta"][...] = dgamma, dbeta
+        if not need_dx:
+            return None
+        if minibatch is None:
+            return dy * (self.gamma * scale)
+        return (dy - (dbeta + x_hat * dgamma) * (self.n / dy.size)) * (self.gamma * scale)
+
+    def observe(self, cache: Cache) -> None:
+        minibatch = cache[2]
+        if minibatch is None:
+            raise ArgumentError(f"{self!r} observes minibatches of training: give it the cache of a forward with train=True")
+        for running, value in zip((self.mean, self.var), minibatch, strict=True):
+            running *= self.momentum
+            running += (1 - self.momentum) * value
+
+    def config(self) -> dict[str, Any]:
+        return {"n": self.n, "momentum": self.momentum, "epsilon": self.epsilon}
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.n})"

@@ -1,0 +1,100 @@
+"""The paper's own nets and their settings, as data, for whichever script uses them. So far: MNIST.
+
+The values are those of the released code. Neither it nor the paper states the number of epochs.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.backend import Array, ArrayModule, Rng, Scalar
+from tinygan.gan import GAN, VARIANTS, Noise
+from tinygan.init import Uniform
+from tinygan.layers import Dropout, Linear, Maxout, ReLU, Sigmoid
+from tinygan.network import Caches, Network
+from tinygan.optim import MomentumSGD, learning_rate_schedule, momentum_schedule
+
+MNIST: dict[str, Any] = {
+    "noise": 100,  # dimensions of z
+    "prior": "uniform",
+    "generator_width": 1200,  # units in each of G's two hidden layers
+    "discriminator_width": 240,  # maxout units in each of D's two hidden layers
+    "batch_size": 100,
+    "k": 1,
+    "generator_steps": 1,
+    "variant": "simultaneous",
+    "generator_cost": None,  # the variant's own
+    "learning_rate": 0.1,
+    "schedule_compression": 1.0,  # η decays and μ grows so many times as fast
+    "calm": False,
+    "seed": 0,
+    "dtype": "float32",
+}
+PIECES = 5  # of each maxout unit
+KEEP_IMAGE, KEEP_HIDDEN = 0.8, 0.5  # dropout in D: the probability of keeping an input of a layer
+DECAY = 1.000004  # of η, per update
+
+
+class Calm(GAN):
+    """A departure from the released code: G is trained against D as it is without dropout."""
+
+    def generator_gradient(
+        self, samples: Array, G_cache: Caches, rng: Rng | None, judged: tuple[Array, Caches] | None = None
+    ) -> Scalar:
+        """As GAN.generator_gradient, from a pass of D without dropout."""
+        return super().generator_gradient(samples, G_cache, rng, self.D.forward(samples))
+
+
+CALM: dict[str, type[GAN]] = {name: type(f"Calm{kind.__name__}", (Calm, kind), {}) for name, kind in VARIANTS.items()}
+"""Each variant with its calm generator."""
+
+
+def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> tuple[Network, Network]:
+    """G and D of the MNIST experiment. bias: where G's output starts, (784,) (see init.bias_from_marginals)."""
+    network = partial(Network, seed=settings["seed"], dtype=settings["dtype"], xp=xp)
+    n, h = np.size(bias), settings["generator_width"]
+    G = network(
+        [
+            Linear(settings["noise"], h, weight=Uniform(0.05)),
+            ReLU(),
+            Linear(h, h, weight=Uniform(0.05)),
+            ReLU(),
+            Linear(h, n, weight=Uniform(0.05), bias=bias),
+            Sigmoid(),
+        ]
+    )
+    h = settings["discriminator_width"]
+    D = network(
+        [
+            Dropout(KEEP_IMAGE),
+            Maxout(n, h, PIECES, weight=Uniform(0.005)),
+            Dropout(KEEP_HIDDEN),
+            Maxout(h, h, PIECES, weight=Uniform(0.005)),
+            Dropout(KEEP_HIDDEN),
+            Linear(h, 1, weight=Uniform(0.005)),
+        ]
+    )
+    return G, D
+
+
+def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> GAN:
+    """The game of the MNIST experiment: its nets, an optimiser for each, the noise. Settings: those of MNIST, or others."""
+    settings = MNIST | dict(settings)
+    G, D = mnist_networks(settings, bias, xp)
+    decay = DECAY ** settings["schedule_compression"]
+    rate = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay)
+    options = {name: settings[name] for name in ("batch_size", "k", "generator_steps")}
+    if settings["generator_cost"]:
+        options["generator_cost"] = settings["generator_cost"]
+    kind = (CALM if settings["calm"] else VARIANTS)[settings["variant"]]
+    noise = Noise(settings["prior"], settings["noise"])
+    return kind(G, D, MomentumSGD(G.theta, rate), MomentumSGD(D.theta, rate), noise=noise, **options)
+
+
+def momentum(settings: Mapping[str, Any]) -> Callable[[int], float]:
+    """μ as a function of the epoch, for a Trainer: the released schedule, compressed as the settings say."""
+    compression = settings["schedule_compression"]
+    return lambda epoch: momentum_schedule((epoch - 1) * compression + 1)

@@ -1,0 +1,672 @@
+"""The folder of a run, and what every script that trains a GAN needs around its loop: options, settings, metrics, pictures,
+checkpoints, resume, the measurement, and a plain reading of how it went.
+
+    with Run("mnist", args) as run:
+        …                                        # data, model and trainer
+        run.start(trainer, dataset)              # restores the trainer with --resume
+        while trainer.epoch < args.epochs:
+            with run.timed():
+                row = trainer.train_epoch(run.after_iteration)
+            if run.due("picture"):
+                run.save_picture(picture())
+            run.record(row)
+        run.finish("a title", results)
+
+load_generator(path) is the generator of any checkpoint, for sampling.
+"""
+
+import argparse
+import ast
+import contextlib
+import csv
+import importlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinygan.backend import (
+    BACKENDS,
+    Array,
+    ArrayModule,
+    pixels,
+    random_generator,
+    to_host,
+    write_atomically,
+)
+from tinygan.checkpoint import Checkpoint, load_checkpoint
+from tinygan.datasets import Dataset, Split
+from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
+from tinygan.gan import PRIORS, VARIANTS, Generator, Noise, generate
+from tinygan.layers import Layer
+from tinygan.losses import GENERATOR_COSTS
+from tinygan.network import Network, build_layers, parameter_count
+from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
+from tinygan.training import Trainer
+
+COLUMNS = (
+    "epoch",
+    "value",
+    "discriminator_cost",
+    "generator_cost",
+    "D_x",
+    "D_G_z",
+    "learning_rate",
+    "momentum",
+    "validation_log_likelihood",
+)
+TIMING = ("examples_per_second", "seconds")  # the columns in which two runs of the same settings differ
+FRAMES = 60  # of samples.gif, at most
+
+# The options that decide none of a run's numbers: a run may be resumed with others.
+FREE = (
+    "data",
+    "epochs",
+    "out",
+    "resume",
+    "overwrite",
+    "smoke",
+    "picture_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluate_every",
+    "evaluate",
+)
+
+# The authors' evaluation.
+SAMPLES = 10_000
+SIGMA_ROWS = 1_000  # the first of the validation set choose σ
+EVALUATION_SEED = 2014  # of the noise behind the samples, whatever the run
+
+SMOKE = "-smoke"  # at the end of a data set's name: only a few of its images
+
+
+# ---- The command line
+
+
+def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """The options that the training examples share, under the same names."""
+    add = parser.add_argument
+    add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
+    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: its own, or the resumed run's)")
+    add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
+    add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
+    add("--generator-steps", type=positive, metavar="J", help="updates of G in an iteration (default: %(default)s)")
+    add("--variant", choices=VARIANTS, help="whose updates, and their order (default: %(default)s)")
+    add("--generator-cost", choices=GENERATOR_COSTS, help="what G descends (default: the variant's own)")
+    add("--prior", choices=PRIORS, help="p_z, the noise prior (default: %(default)s)")
+    add("--learning-rate", type=positive_number, metavar="ETA", help="η of the first update (default: %(default)s)")
+    add("--schedule-compression", type=positive_number, metavar="C", help="η decays and μ grows C times as fast (default: 1)")
+    add("--backend", choices=BACKENDS, default="auto", help="auto (default): CuPy where a GPU works, else NumPy")
+    add("--dtype", choices=("float32", "float64"), help="of every number (default: %(default)s)")
+    add("--seed", type=natural, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
+    either = parser.add_mutually_exclusive_group().add_argument
+    either("--resume", action="store_true", help="resume from the checkpoint in --out; start afresh where there is none")
+    either("--overwrite", action="store_true", help="start afresh in --out, whatever run it holds")
+    add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
+    add("--checkpoint-every", type=positive, metavar="N", help="… between checkpoints (default: as pictures)")
+    add("--evaluate-every", type=positive, metavar="N", help="… between evaluations (default: about 1000 iterations)")
+    add("--keep-checkpoints", type=positive, metavar="N", help="keep that of every N-th epoch, as checkpoint-0100.npz")
+    add("--smoke", action="store_true", help="everything once, in seconds: few images, two epochs, no download")
+    parser.set_defaults(**defaults)
+
+
+def natural(text: str, least: int = 0) -> int:
+    value = int(text)
+    if value < least:
+        raise ValueError  # argparse makes a message of it, with the name of the function
+    return value
+
+
+def positive(text: str) -> int:
+    return natural(text, 1)
+
+
+def positive_number(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def main(program: Callable[[], None]) -> None:
+    """Run a script's program. What its user can fix ends it with one line, not with a traceback."""
+    try:
+        program()
+    except (TinyganError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# ---- The folder
+
+
+def folder_of(name: str, out: Path | None) -> Path:
+    """`out`, or a new folder under runs/ for the example `name`. Raises ArgumentError where that is a file."""
+    folder = out or Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
+    if folder.exists() and not folder.is_dir():
+        raise ArgumentError(f"--out {folder} is a file: name a folder, existing or new")
+    return folder
+
+
+def open_folder(name: str, out: Path | None) -> Path:
+    """folder_of(name, out), made and named to the user: all that an example without checkpoints needs."""
+    folder = folder_of(name, out)
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"run: {folder}", file=sys.stderr)
+    return folder
+
+
+class Run:
+    """The folder of a run, and all that is written into it:
+
+    checkpoint.npz    all that a resume needs
+    metrics.csv       a line per epoch, with these `columns`
+    run.json          settings, data, environment; at the end, results, or how it diverged
+    samples/          epoch-0000.png …, G(z) of fixed z;  samples.gif of them all
+    curves.png        the columns of metrics.csv
+    """
+
+    def __init__(self, name: str, args: argparse.Namespace, columns: tuple[str, ...] = COLUMNS) -> None:
+        self.args, self.columns, self.started, self.started_training = args, columns, time.perf_counter(), False
+        if args.out is None and args.resume:
+            raise CheckpointError("--resume needs --out: name the folder of the run to resume")
+        self.folder = folder_of(name, args.out)
+        self.checkpoint = self.folder / "checkpoint.npz"
+        self.samples = self.folder / "samples"
+        self.resumes = args.resume and self.checkpoint.exists()
+        if self.checkpoint.exists() and not (args.resume or args.overwrite):
+            raise CheckpointError(
+                f"{self.checkpoint} exists: resume it with --resume, start afresh with --overwrite, "
+                f"or choose another folder with --out"
+            )
+        self.earlier = self._read_facts() if args.resume else {}
+        self.timing: dict[int, tuple[str, ...]] = {}
+        self.bar: Any = None
+        print(f"run: {self.folder}", file=sys.stderr)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if kind is None:
+            print(f"run: {self.folder}", file=sys.stderr)
+        elif self.started_training and issubclass(kind, DivergenceError):
+            self.facts["diverged"] = str(error)
+            write_json(self.folder / "run.json", self.facts)
+        elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
+            arguments = [argument for argument in sys.argv if argument not in ("--resume", "--overwrite")]
+            if self.args.out is None:
+                arguments += ["--out", str(self.folder)]
+            command = shlex.join(["python", *arguments, "--resume"])
+            kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
+            print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
+
+    def start(self, trainer: Trainer, dataset: Dataset) -> None:
+        """Remove what is left of an earlier run, or of an interrupted one; restore the trainer if this run resumes."""
+        self.trainer = trainer
+        self.samples.mkdir(parents=True, exist_ok=True)  # not earlier: a start that fails leaves no folder behind
+        settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
+        settings |= {"backend": trainer.xp.__name__} | getattr(trainer.model, "settings", {})
+        sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
+        shape = {"image_shape": list(dataset.image_shape)}  # follows from the data: older checkpoints do without
+        self.configuration = settings | {"data": dataset.name} | sizes | shape
+        stale = ["checkpoint*.tmp", "metrics.csv*.tmp", "run.json*.tmp", "*.gif*.tmp", "*.png*.tmp", "samples/epoch-*.tmp"]
+        if self.resumes:
+            saved, now = shape | trainer.restore(self.checkpoint).configuration, self.configuration
+            differences = [
+                f"{key} is {saved.get(key)} in the checkpoint, {now.get(key)} now"
+                for key in sorted(saved.keys() | now.keys())
+                if (saved.get(key) or None) != (now.get(key) or None)  # what an older checkpoint does not know was off
+            ]
+            if differences:
+                raise CheckpointError(f"{self.checkpoint}: {'; '.join(differences)}: resume with the same settings")
+            print(f"resumed after epoch {trainer.epoch}", file=sys.stderr)
+            self._read_timing()
+        else:
+            stale += ["checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv", "run.json", "curves.png"]
+            stale += ["samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
+        for pattern in stale:
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        lines = [",".join(self.columns + TIMING) + "\n", *map(self._line, trainer.metrics)]
+        write_text(self.folder / "metrics.csv", "".join(lines))
+        pictures = self.args.picture_every or max(1, round(500 / trainer.iterations))
+        self.every = {
+            "picture": pictures,
+            "checkpoint": self.args.checkpoint_every or pictures,
+            "evaluation": self.args.evaluate_every or max(1, round(1000 / trainer.iterations)),
+        }
+        self.facts: dict[str, Any] = {
+            "data": {"name": dataset.name, "source": dataset.source} | sizes,
+            "epochs": self.args.epochs,
+            "every": self.every,
+            "configuration": self.configuration,
+            "environment": environment(trainer.xp),
+        }
+        # The commits of this project at which the run's earlier epochs were trained.
+        before = self.earlier if self.resumes else {}
+        commits = [*before.get("earlier_commits", []), before.get("environment", {}).get("commit")]
+        present = self.facts["environment"]["commit"]
+        self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(commits) if commit not in (present, None)]
+        if before.get("results", {}).get("epochs") == trainer.epoch == self.args.epochs:  # until they are measured again
+            self.facts["results"] = before["results"]
+        write_json(self.folder / "run.json", self.facts)
+        self.started_training = True
+        if trainer.epoch < self.args.epochs:
+            self.bar = progress_bar(self.args.epochs * trainer.iterations, trainer.epoch * trainer.iterations)
+
+    def _read_facts(self) -> dict[str, Any]:
+        """The run.json of the run to resume. Where it is lost, so are its number of epochs and its earlier commits."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
+        return {}
+
+    def _read_timing(self) -> None:
+        """The timing of earlier epochs, which no checkpoint holds, from the metrics.csv that is about to be rebuilt."""
+        # After a power cut it may hold anything; then the timing is lost, and nothing else.
+        with contextlib.suppress(OSError, ValueError, csv.Error):
+            with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    if all(row.get(name) for name in ("epoch", *TIMING)):
+                        self.timing[int(row["epoch"])] = tuple(row[name] for name in TIMING)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        numbers = [f"{row[name]:.6g}" if name in row else "" for name in self.columns]
+        return ",".join([*numbers, *self.timing.get(row["epoch"], ("", ""))]) + "\n"
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around the training of one epoch: its seconds go into metrics.csv."""
+        start = time.perf_counter()
+        yield
+        seconds, trainer = time.perf_counter() - start, self.trainer
+        examples = trainer.iterations * trainer.model.draws * trainer.batch_size
+        self.timing[trainer.epoch] = (f"{examples / seconds:.0f}", f"{seconds:.3f}")
+
+    def after_iteration(self) -> None:
+        """Move the progress bar by one iteration."""
+        self.bar.update()
+
+    def due(self, what: str) -> bool:
+        """Whether it is time for a "picture", a "checkpoint" or an "evaluation". The last epoch has the first two."""
+        last = self.trainer.epoch == self.args.epochs and what != "evaluation"
+        return self.trainer.epoch % self.every[what] == 0 or last
+
+    def save_picture(self, picture: Array) -> None:
+        """Write the picture of this epoch's samples."""
+        from tinygan.images import save_png  # here: `import tinygan` is quicker without Pillow
+
+        save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", picture)
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
+        trainer = self.trainer
+        with open(self.folder / "metrics.csv", "a", encoding="utf-8") as file:
+            file.write(self._line(row))
+        shown = [f"{name} {row[key]:.3f}" for key, name in (("D_x", "D(x)"), ("D_G_z", "D(G(z))")) if key in row]
+        self.bar.set_postfix_str(", ".join([f"epoch {trainer.epoch}", *shown]))
+        keep = self.args.keep_checkpoints
+        if keep and trainer.epoch % keep == 0:
+            trainer.save(self.folder / f"checkpoint-{trainer.epoch:04d}.npz", self.configuration)
+        if self.due("checkpoint"):
+            trainer.save(self.checkpoint, self.configuration)
+        if trainer.epoch == self.args.epochs:
+            self.bar.close()  # the measurement that follows is no part of it
+
+    def finish(self, title: str, results: dict[str, Any]) -> None:
+        """Write the results into run.json, with what the run took. Pictures come last: they can be redrawn, results cannot."""
+        from tinygan.images import save_gif
+
+        self.facts["results"] = results | {
+            "epochs": self.trainer.epoch,
+            "iterations": self.trainer.epoch * self.trainer.iterations,
+            "seconds_of_epochs": round(sum(float(seconds) for _, seconds in self.timing.values()), 1),
+            "seconds_of_this_process": round(time.perf_counter() - self.started, 1),
+            "peak_memory_mb": peak_memory(),
+        }
+        write_json(self.folder / "run.json", self.facts)
+        frames = sorted(self.samples.glob("epoch-*.png"))
+        if frames:
+            pictures = [read_png(path) for path in frames]
+            # An older version, which the run began with, may have drawn another margin.
+            pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]
+            pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
+            save_gif(self.folder / "samples.gif", pictures)
+        draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
+
+
+class PlainProgress:
+    """A line on stderr at the end of each epoch: what takes the place of tqdm's bar where tqdm is not installed."""
+
+    def __init__(self, total: int, initial: int) -> None:
+        self.total, self.done = total, initial
+
+    def update(self) -> None:
+        self.done += 1
+
+    def set_postfix_str(self, text: str) -> None:
+        print(f"{self.done} of {self.total} iterations, {text}", file=sys.stderr)
+
+    def close(self) -> None:
+        pass
+
+
+def progress_bar(total: int, initial: int = 0) -> Any:
+    """tqdm's bar over iterations, or a PlainProgress without tqdm."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return PlainProgress(total, initial)
+    seldom = 0.1 if sys.stderr.isatty() else 60  # seconds between two drawings of the bar
+    return tqdm(total=total, initial=initial, mininterval=seldom, unit="it")
+
+
+def read_png(path: Path) -> npt.NDArray[Any]:
+    """The picture in a file, as an array."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, all of it or nothing."""
+    with write_atomically(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, all of it or nothing."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def environment(xp: ArrayModule = np) -> dict[str, Any]:
+    """Where a result was made: versions, cores, commit."""
+    import tinygan
+
+    git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):  # not a checkout, or no git
+        commit = None
+    return {
+        "tinygan": tinygan.__version__,
+        "commit": commit,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        xp.__name__: xp.__version__,
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": {key: value for key, value in os.environ.items() if key.endswith("_NUM_THREADS")},
+    }
+
+
+def peak_memory() -> int | None:
+    """The largest resident size of this process so far, in MB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
+
+
+# ---- Checkpoints of any run
+
+
+def load_generator(
+    path: str | os.PathLike[str], *, xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
+) -> Generator:
+    """The generator in a checkpoint, or in the folder of a run: .network, .noise, .sample(n, rng).
+
+    layers  classes of your own among its layers, or their names as "module:Class". Only what you name is imported.
+    Raises CheckpointError for a file that cannot be trusted, has no generator G, or does not say its noise.
+    """
+    return load_run(path, xp, layers)[1]
+
+
+def load_run(
+    path: str | os.PathLike[str], xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
+) -> tuple[Checkpoint, Generator]:
+    """A checkpoint, or that in the folder of a run, and its generator: see load_generator."""
+    path = Path(path)
+    path = path / "checkpoint.npz" if path.is_dir() else path
+    checkpoint = load_checkpoint(path)
+    theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
+    if theta is None or architecture is None:
+        raise CheckpointError(f"{path}: it has no generator: its players are {', '.join(checkpoint.architecture)}")
+    try:
+        noise = Noise(checkpoint.configuration["prior"], checkpoint.configuration["noise"])
+    except (KeyError, TypeError, ArgumentError) as error:
+        raise CheckpointError(f"{path}: it does not say which noise its generator takes: take one of a GAN's run") from error
+    try:
+        if isinstance(architecture, str):
+            made = _layers_of_format_1(architecture)
+        else:
+            made = build_layers(architecture, map(_layer_class, layers))
+        if (size := parameter_count(made)) != theta.size:  # known before anything of that size is allocated
+            raise ArgumentError(f"it has {size} parameters, the checkpoint {theta.size}")
+        G = Network(made, dtype=theta.dtype, xp=xp)
+        G.theta = xp.asarray(theta)
+        if G.statistics.size:
+            G.statistics = xp.asarray(checkpoint.vectors["G.statistics"])
+    except (ArgumentError, KeyError) as error:
+        raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
+    return checkpoint, Generator(G, noise)
+
+
+def _layer_class(layer: str | type[Layer]) -> type[Layer]:
+    """The class that "module:Class" names, imported."""
+    if not isinstance(layer, str):
+        return layer
+    module, _, name = layer.partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ArgumentError(f"{layer!r} names no class: write module:Class, as python would import it ({error})") from error
+    if not (isinstance(kind, type) and issubclass(kind, Layer)):
+        raise ArgumentError(f"{layer!r} is no Layer")
+    return kind
+
+
+def _layers_of_format_1(words: str) -> list[Layer]:
+    """The layers of a network that a checkpoint of format 1 holds as text, "Network([Linear(3, 4), ReLU()])"."""
+    try:
+        entries = []
+        for call in ast.parse(words, mode="eval").body.args[0].elts:  # type: ignore[attr-defined]
+            entries.append((call.func.id, [ast.literal_eval(argument) for argument in call.args]))
+    except (AttributeError, IndexError, SyntaxError, TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"{words!r} is no description of layers") from error
+    names = {
+        "Linear": ("n_in", "n_out"),
+        "Maxout": ("n_in", "n_out", "pieces"),
+        "Dropout": ("keep",),
+        "Reshape": ("shape",),
+    }
+    return build_layers(
+        [{"class": name, "config": dict(zip(names.get(name, ()), values, strict=False))} for name, values in entries]
+    )
+
+
+def require_same_data(settings: dict[str, Any], dataset: Dataset) -> None:
+    """Raise DataError unless the run with these settings was trained on this data set."""
+    if (dataset.name, len(dataset.train)) != (settings.get("data"), settings.get("train")):
+        raise DataError(
+            f"the run was trained on {settings.get('train')} images of {settings.get('data')}, these are "
+            f"{len(dataset.train)} of {dataset.name}: name the folder of the same data with --data"
+        )
+
+
+def smaller(dataset: Dataset) -> Dataset:
+    """A few images of each split, for --smoke."""
+
+    def cut(split: Split, n: int) -> Split:
+        return Split(split.images[:n], split.labels[:n])
+
+    return replace(
+        dataset,
+        name=dataset.name + SMOKE,
+        train=cut(dataset.train, 1000),
+        validation=cut(dataset.validation, 200),
+        test=cut(dataset.test, 200),
+    )
+
+
+# ---- The measurement: the authors' protocol of Table 1
+
+
+def evaluation_samples(generator: Generator, n: int, seed: int = EVALUATION_SEED) -> Array:
+    """n raw samples of G for the Parzen window, (n, d), from the evaluation's own noise."""
+    return generate(generator, n, random_generator(generator.network.xp, seed, "evaluation"))
+
+
+def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int) -> float:
+    """The mean on the validation images that choose σ, of the best σ of the authors' grid, in nats."""
+    G = generator.network
+    validation = pixels(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
+        _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS)
+    return float(means.max())
+
+
+def measure(generator: Generator, dataset: Dataset, n: int) -> dict[str, Any]:
+    """Table 1's measure, with the authors' grid of σ and with a fine one: printed, and returned. Reads the test set."""
+    G = generator.network
+    samples = evaluation_samples(generator, n)
+    validation, test = (pixels(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
+    results = {}
+    for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ParzenWarning)
+            result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas)
+        cautions = [str(warning.message) for warning in caught]
+        print(
+            f"test log-likelihood: {result.log_likelihood:.1f} ± {result.standard_error:.1f} nats (Parzen window of "
+            f"{result.samples:,} samples, σ = {result.sigma:.3f} of the {grid} grid, {result.test_rows:,} test images)"
+        )
+        print("".join(f"  warning: {caution}\n" for caution in cautions), end="")
+        results[grid] = result.as_dict() | {"warnings": cautions}
+    return results
+
+
+def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule, n: int = SAMPLES) -> None:
+    """Measure the generator of a checkpoint, and write the result beside it, as checkpoint-….evaluation.json."""
+    checkpoint, generator = load_run(path, xp)
+    if checkpoint.configuration.get("data", "").endswith(SMOKE):
+        dataset = smaller(dataset)
+    require_same_data(checkpoint.configuration, dataset)  # or test images may be among those it was trained on
+    facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
+    facts["data"] = {"name": dataset.name, "source": dataset.source}
+    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": measure(generator, dataset, n)})
+
+
+# ---- The plain reading
+
+
+def distinct(images: npt.NDArray[Any], radius: float) -> int:
+    """How many images are left when each one closer than `radius` (L2) to an earlier one that is left is removed."""
+    left = np.ones(len(images), bool)
+    distances = _distances(images)
+    for i in range(len(images)):
+        if left[i]:
+            left[i + 1 :] &= distances[i, i + 1 :] >= radius
+    return int(left.sum())
+
+
+def _distances(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    x = images.reshape(len(images), -1).astype(np.float64)
+    squares = (x * x).sum(axis=1)
+    distances: npt.NDArray[Any] = np.sqrt(np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0))
+    return distances
+
+
+def diversity(samples: Array, data: Array) -> dict[str, Any]:
+    """How many of the samples are distinct, and, to compare with, of as many held-out data.
+
+    Two images count as one if they are closer than 95 % of all data are to their nearest neighbour: `radius`.
+    """
+    samples, data = to_host(samples), to_host(data)
+    neighbours = _distances(data)
+    np.fill_diagonal(neighbours, np.inf)
+    radius = float(np.quantile(neighbours.min(axis=1), 0.05))
+    return {"distinct_samples": distinct(samples, radius), "distinct_data": distinct(data, radius), "radius": radius}
+
+
+def read(trainer: Trainer, generator: Generator, dataset: Dataset) -> dict[str, Any]:
+    """`reading` of this training, with samples of its generator beside the validation images that choose σ."""
+    held_out = pixels(dataset.validation.images[:SIGMA_ROWS])
+    return reading(trainer.metrics, evaluation_samples(generator, len(held_out)), held_out)
+
+
+def reading(metrics: list[dict[str, Any]], samples: Array, data: Array) -> dict[str, Any]:
+    """What a run says at its end, in plain words, with the figures that say so.
+
+    samples, data   the same number of each; data held out
+
+    D has won if it tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if fewer
+    than one sample in ten is distinct; unless the game has not begun: V never was further than 0.05 from −log 4.
+    D(x), D(G(z)) and V are means over the last five epochs.
+    """
+    figures = diversity(samples, data)
+    count = figures["distinct_samples"]
+    last = metrics[-5:]
+    value, D_x, D_G_z = (sum(row[key] for row in last) / len(last) for key in ("value", "D_x", "D_G_z"))
+    words = []
+    if value > -0.01:
+        words.append("D has won: G is stuck")
+    if count < len(samples) / 10:
+        early = all(abs(row["value"] + np.log(4)) < 0.05 for row in metrics)
+        words.append("too early to tell" if early else f"collapsed to {count} distinct sample{'s' if count > 1 else ''}")
+    epochs = f"over the last {len(last)} epochs" if len(last) > 1 else "after the only epoch"
+    text = (
+        f"{' and '.join(words) or 'learning'}: {epochs}, D(x) = {D_x:.3f}, D(G(z)) = {D_G_z:.3f}, V = {value:.3f} "
+        f"(−1.386 where D cannot tell); {count} of {len(samples)} samples distinct, of as many data "
+        f"{figures['distinct_data']}"
+    )
+    return {"reading": text} | figures
+
+
+def draw_curves(path: Path, metrics: list[dict[str, Any]], title: str) -> None:
+    """V, D(x) and D(G(z)), the two costs, and the validation log-likelihood, by epoch."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"{path.name} is not drawn: matplotlib is missing. Install it with: pip install matplotlib", file=sys.stderr)
+        return
+
+    panels: tuple[tuple[str, dict[str, str], float | None], ...] = (
+        ("V(D, G), nats", {"value": "V"}, -float(np.log(4))),
+        ("D on held-out images and on samples", {"D_x": "D(x)", "D_G_z": "D(G(z))"}, 0.5),
+        ("training costs, nats", {"discriminator_cost": "J(D)", "generator_cost": "J(G)"}, None),
+        ("validation log-likelihood, nats", {"validation_log_likelihood": "Parzen window"}, None),
+    )
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    for axis, (name, lines, equilibrium) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for key, label in lines.items():
+            rows = [row for row in metrics if key in row]
+            axis.plot([row["epoch"] for row in rows], [row[key] for row in rows], ".-", markersize=4, label=label)
+        if equilibrium is not None:
+            axis.axhline(equilibrium, color="grey", linestyle=":", label="where D = ½ everywhere")
+        axis.set(title=name, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend()
+    figure.suptitle(title)
+    with write_atomically(path) as file:
+        figure.savefig(file, format="png", dpi=80)
