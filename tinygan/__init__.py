@@ -11,7 +11,7 @@ from tinygan.backend import (
     to_host,
 )
 from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tinygan.datasets import load_mnist, read_idx
+from tinygan.datasets import load_mnist, read_idx, write_idx
 from tinygan.errors import (
     ArgumentError,
     BackendError,
@@ -113,4 +113,5 @@ __all__ = [
     "to_device",
     "to_host",
     "value_function",
+    "write_idx",
 ]

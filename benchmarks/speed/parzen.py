@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan.datasets import load_mnist, pixels
+from tinygan.backend import pixels
+from tinygan.datasets import load_mnist
 from tinygan.parzen import AUTHORS_SIGMAS, ParzenWarning, ParzenWindow, evaluate
 
 TOLERANCE = 0.01  # nats, in each row

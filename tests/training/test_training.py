@@ -20,7 +20,7 @@ from tinygan import (
     random_generator,
     sample_noise,
 )
-from tinygan.datasets import pixels
+from tinygan.backend import pixels
 from tinygan.training import COST_BOUND, Trainer, generate
 
 
