@@ -83,6 +83,8 @@ def generate(generator: Generator, n: int, rng: Any = 0) -> Array:
     rng  a generator of random numbers, or an integer: the seed of a new one
     """
     G, noise = generator.network, generator.noise
+    if n < 1:
+        raise ArgumentError(f"samples are made from 1 up, not {n}")
     if isinstance(rng, int | np.integer):
         rng = random_generator(G.xp, int(rng), "samples")
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
@@ -212,6 +214,8 @@ class GAN:
     def discriminator_gradient(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """∇ J(D) by θ_d, written into D_grad: of data and samples together, or apart where a layer of D mixes rows."""
         self.D.require_own(x, "data")
+        if x.shape[1:] != samples.shape[1:]:
+            raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
         return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
     def together(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
@@ -332,6 +336,6 @@ def _require_fit(G: Network, D: Network, noise: Noise) -> None:
     try:
         a = D(sample)
     except ArgumentError as error:
-        raise ArgumentError(f"D does not take the samples of G, of shape (m, {sample.shape[1:]}): {error}") from error
+        raise ArgumentError(f"D does not take the samples of G, one of shape {sample.shape}: {error}") from error
     if a.shape != (1, 1):
         raise ArgumentError(f"D must end in one logit for each row, shape (m, 1): it gives {a.shape} for one sample")
