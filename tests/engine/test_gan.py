@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import M, SameDraws, batches, bits, discriminator, game, generator, numeric_gradient, same_streams
+from helpers import M, SameDraws, batches, bits, discriminator, game, generator, numeric_gradient, refused, same_streams
 from strict_cupy import cupy as stand_in
 from strict_cupy import host, no_transfers
 
@@ -535,9 +535,8 @@ def test_what_is_no_game_is_refused(options, facts, variant):
     networks = {"G": small_G, "D": lambda: two(Linear(4, 1))} | {name: options[name] for name in "GD" if name in options}
     G, D = networks["G"](), networks["D"]()
     rest = {"noise": Noise("uniform", 3), "batch_size": M} | {n: o for n, o in options.items() if n not in "GD"}
-    with pytest.raises(ArgumentError) as raised:
+    with refused(*facts):
         VARIANTS[variant](G, D, MomentumSGD(G.theta, 0.1), MomentumSGD(D.theta, 0.1), **rest)
-    assert [fact for fact in facts if fact not in str(raised.value)] == []
 
 
 def test_a_refused_game_moves_nothing():
@@ -576,12 +575,12 @@ X32 = np.full((M, 4), 0.5, np.float32)
 def test_data_of_another_dtype_or_shape_are_refused_not_cast(x, facts, variant, step):
     gan = game(variant, dtype=np.float32)
     before = bits([gan.G.theta, gan.D.theta])
-    with pytest.raises(ArgumentError) as raised:
-        if step == "iteration":
-            gan.iteration(iter([Batch(x)]), Streams(0, 1))
-        else:
-            gan.discriminator_step(x, np.zeros((M, 3), np.float32), None)
-    assert [fact for fact in facts if fact not in str(raised.value)] == []
+    steps = {
+        "iteration": lambda: gan.iteration(iter([Batch(x)]), Streams(0, 1)),
+        "discriminator_step": lambda: gan.discriminator_step(x, np.zeros((M, 3), np.float32), None),
+    }
+    with refused(*facts):
+        steps[step]()
     assert bits([gan.G.theta, gan.D.theta]) == before
 
 
@@ -645,9 +644,8 @@ def test_spherical_noise_has_norm_1(xp):
     ("arguments", "facts"), [(("normal", 3), ["'normal'", *PRIORS]), (("uniform", 0), ["0"]), (("gaussian", -2), ["-2"])]
 )
 def test_what_is_no_prior_is_refused(arguments, facts):
-    with pytest.raises(ArgumentError) as raised:
+    with refused(*facts):
         Noise(*arguments)
-    assert [fact for fact in facts if fact not in str(raised.value)] == []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -698,5 +696,5 @@ def test_samples_are_made_without_dropout_at_the_running_statistics_and_move_not
 @pytest.mark.parametrize("n", [0, -1])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_fewer_samples_than_one_are_refused(sampler, n):
-    with pytest.raises(ArgumentError, match=rf"{n}"):
+    with refused(n):
         SAMPLERS[sampler](game(), n)
