@@ -37,7 +37,7 @@ class BatchNorm(Layer):
         if x.ndim < 2 or x.shape[-1] != self.n:
             raise ArgumentError(f"{self!r} needs an input of shape (m, …, {self.n}), not {x.shape}")
         if train:
-            if x.size == self.n:
+            if x.size <= self.n:
                 raise ArgumentError(f"{self!r} in training needs two values or more to normalise, not an input {x.shape}")
             axes = tuple(range(x.ndim - 1))
             mean = x.mean(axis=axes)
