@@ -126,7 +126,7 @@ class Residual(Layer):
             part.observe(part_cache)
 
     def __repr__(self):
-        return f"Residual{self.parts}"
+        return f"{type(self).__name__}({', '.join(map(repr, self.parts))})"
 
 
 def generator(dtype=np.float64, xp=np, seed=1, normalised=False):
