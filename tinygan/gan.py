@@ -81,6 +81,8 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
     rng  a generator of random numbers, or an integer: the seed of a new one
     """
     G, noise = generator.network, generator.noise
+    if n < 1:
+        raise ArgumentError(f"samples are made from 1 up, not {n}")
     drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else rng
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
     samples: Array = G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
@@ -202,6 +204,8 @@ class GAN:
     def discriminator_gradient(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """∇ J(D) by θ_d, written into D_grad: of data and samples together, or apart where a layer of D mixes rows."""
         self.D.require_own(x, "data")
+        if x.shape[1:] != samples.shape[1:]:
+            raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
         return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
     def together(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:

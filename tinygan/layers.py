@@ -125,7 +125,7 @@ class Linear(Layer):
 
     def __init__(self, n_in: int, n_out: int, *, weight: Init = Uniform(0.05), bias: Bias = 0.0) -> None:
         require_positive(self, n_in=n_in, n_out=n_out)
-        self.n_in, self.n_out = n_in, n_out
+        self.n_in, self.n_out = int(n_in), int(n_out)
         b = {} if bias is None else {"b": ((n_out,), Constant(bias))}
         self.declarations = {"W": ((n_in, n_out), weight), **b}
 
@@ -168,8 +168,8 @@ class Maxout(Linear):
 
     def __init__(self, n_in: int, n_out: int, pieces: int, *, weight: Init = Uniform(0.05), bias: Bias = 0.0) -> None:
         require_positive(self, n_in=n_in, n_out=n_out, pieces=pieces)
-        super().__init__(n_in, pieces * n_out, weight=weight, bias=bias)
-        self.n_out, self.pieces = n_out, pieces
+        super().__init__(n_in, int(pieces) * int(n_out), weight=weight, bias=bias)
+        self.n_out, self.pieces = int(n_out), int(pieces)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         z, _ = super().forward(x)
@@ -223,7 +223,7 @@ class LeakyReLU(Layer):
     def __init__(self, slope: float = 0.2) -> None:
         if not 0 <= slope < 1:
             raise ArgumentError(f"LeakyReLU: the slope must be in [0, 1), not {slope}")
-        self.slope = slope
+        self.slope = float(slope)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         return get_array_module(x).maximum(x, self.slope * x), x  # s < 1, so the larger is the right one
@@ -322,7 +322,8 @@ class Reshape(Layer):
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = tuple(shape)
+        require_positive(self, **{f"shape[{i}]": size for i, size in enumerate(shape)})
+        self.shape = tuple(int(size) for size in shape)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if int(np.prod(x.shape[1:])) != int(np.prod(self.shape)):
@@ -338,7 +339,7 @@ class Reshape(Layer):
 
 
 def require_positive(layer: Layer, **sizes: int) -> None:
-    """Raise ArgumentError, in the layer's name, unless each of these sizes is at least 1."""
+    """Raise ArgumentError, in the layer's name, unless each of these sizes is an integer and at least 1."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ArgumentError(f"{type(layer).__name__}: {name} must be at least 1, not {size}")
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise ArgumentError(f"{type(layer).__name__}: {name} must be an integer and at least 1, not {size!r}")

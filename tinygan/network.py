@@ -102,7 +102,7 @@ class Network:
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Caches]:
         """y and the cache that backward needs: one entry a layer. train=True switches dropout on, with masks from rng."""
         self.require_own(x, "input")
-        if isinstance(rng, int):
+        if isinstance(rng, int | np.integer):
             raise ArgumentError("rng must be a generator, random_generator(xp, seed): a seed would repeat its masks each time")
         cache = []
         for layer in self.layers:

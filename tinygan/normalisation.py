@@ -29,7 +29,7 @@ class BatchNorm(Layer):
         require_positive(self, n=n)
         if not 0 <= momentum < 1 or not epsilon > 0:
             raise ArgumentError(f"BatchNorm: momentum must be in [0, 1) and epsilon positive, not {momentum} and {epsilon}")
-        self.n, self.momentum, self.epsilon = n, momentum, epsilon
+        self.n, self.momentum, self.epsilon = int(n), float(momentum), float(epsilon)
         self.declarations = {"gamma": ((n,), Constant(1.0)), "beta": ((n,), Constant(0.0))}
         self.statistic_declarations = {"mean": ((n,), Constant(0.0)), "var": ((n,), Constant(1.0))}
 
@@ -37,7 +37,7 @@ class BatchNorm(Layer):
         if x.ndim < 2 or x.shape[-1] != self.n:
             raise ArgumentError(f"{self!r} needs an input of shape (m, …, {self.n}), not {x.shape}")
         if train:
-            if x.size == self.n:
+            if x.size <= self.n:
                 raise ArgumentError(f"{self!r} in training needs two values or more to normalise, not an input {x.shape}")
             axes = tuple(range(x.ndim - 1))
             mean = x.mean(axis=axes)
