@@ -97,7 +97,7 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
             names = _inspect(archive, os.fstat(file.fileno()).st_size)
             text = _read(archive, "text")
             fields, version = _parse(text)
-            if version == 1 and set(names) != set(FORMAT_1):
+            if (version == 1) != (set(names) == set(FORMAT_1)):
                 raise ValueError("it holds other arrays")
             for player, network in (networks or {}).items():
                 found = fields["architecture"].get(player)
@@ -163,7 +163,8 @@ def _inspect(archive: zipfile.ZipFile, size: int) -> list[str]:
         dtype, shape = headers.pop(name)
         if dtype.str != "|u1" or len(shape) != 1:
             raise ValueError(f"{name} is {dtype.str} of shape {shape}")
-    _require_vectors({FORMAT_1.get(name, name): header for name, header in headers.items()})
+    renamed = FORMAT_1 if set(headers) == set(FORMAT_1) else {}
+    _require_vectors({renamed.get(name, name): header for name, header in headers.items()})
     return list(headers)
 
 
