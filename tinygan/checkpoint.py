@@ -63,7 +63,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     arrays = {name: np.ascontiguousarray(vector) for name, vector in checkpoint.vectors.items()}
     fields = {"format": FORMAT} | {key: getattr(checkpoint, key) for key in FIELDS}
     try:
-        text = np.frombuffer(json.dumps(fields, allow_nan=False, default=_plain).encode(), np.uint8)
+        text = np.frombuffer(_dump(fields).encode(), np.uint8)
         _parse(text)
         _require_vectors({name: (array.dtype, array.shape) for name, array in arrays.items()})
     except (TypeError, ValueError) as error:
@@ -100,10 +100,10 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
             if (version == 1) != (set(names) == set(FORMAT_1)):
                 raise ValueError("it holds other arrays")
             for player, network in (networks or {}).items():
-                found = fields["architecture"].get(player)
-                if found not in (network.describe(), repr(network)):
+                found, mine = fields["architecture"].get(player), _as_json(network.describe())
+                if found not in (mine, repr(network)):
                     raise CheckpointError(
-                        f"{path}: of another architecture: its {player} is {found}, not {network.describe()}: "
+                        f"{path}: of another architecture: its {player} is {found}, not {mine}: "
                         f"ask for the networks that it was trained with, or start afresh in another folder"
                     )
             arrays = {name: _read(archive, name) for name in (*names, "digest")}
@@ -179,6 +179,15 @@ def _require_vectors(headers: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]
         player, _, what = name.partition(".")
         if what == "velocity" and headers.get(f"{player}.theta") != (dtype, shape):
             raise ValueError(f"{name} is not like {player}.theta")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, default=_plain)
+
+
+def _as_json(value: Any) -> Any:
+    """What loading returns where this was saved: tuples are lists, and NumPy's numbers are Python's."""
+    return json.loads(_dump(value))
 
 
 def _plain(value: Any) -> Any:
