@@ -107,7 +107,7 @@ class Trainer:
         own = getattr(model, "batch_size", None)
         batch_size = own or 100 if batch_size is None else batch_size
         if own not in (None, batch_size):
-            raise ArgumentError(f"the model's minibatches have {own} rows, the trainer's {batch_size}: give both one batch_size")
+            raise ArgumentError(f"the model's minibatches have {own} rows, the trainer's {batch_size}: give one batch_size")
         self.batch_size, self.seed, self.momentum, self.prepare = batch_size, seed, momentum, prepare
         self.images, self.labels = self._arrays(train)
         images, labels = self._arrays(validation, REPORT_ROWS)
