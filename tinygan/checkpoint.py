@@ -140,7 +140,7 @@ def _require_finite(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArr
 
 
 def _inspect(archive: zipfile.ZipFile, size: int) -> list[str]:
-    """The names of its vectors. Raises ValueError unless its arrays are stored as they are, in no more bytes than the file has."""
+    """The names of its vectors. Raises ValueError unless its arrays are stored as they are, and fit into the file."""
     members = archive.infolist()
     names = [member.filename.removesuffix(".npy") for member in members]
     if len(members) > MOST + 2 or len(set(names)) < len(names) or not {"text", "digest"} < set(names):

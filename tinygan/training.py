@@ -222,7 +222,7 @@ class Trainer:
 
     def _vectors(self) -> dict[str, Array]:
         """All arrays of a run by the names that they have in a checkpoint: "G.theta", "G.velocity", …, "state.chains"."""
-        vectors = {}
+        vectors: dict[str, Array] = {}
         for name, (network, optimizer) in self.model.players.items():
             vectors |= {f"{name}.theta": network.theta}
             vectors |= {f"{name}.{key}": array for key, array in optimizer.state.items()}
@@ -232,7 +232,8 @@ class Trainer:
 
     def _arrays(self, data: Rows | Array, n: int | None = None) -> tuple[Array, Array | None]:
         """The first n rows of the data and their labels, if they have any, on the networks' device."""
-        images, labels = getattr(data, "images", data), getattr(data, "labels", None)
+        images: Any = getattr(data, "images", data)
+        labels: Any = getattr(data, "labels", None)
         if not hasattr(images, "dtype"):
             raise ArgumentError(f"the data are {type(images).__name__}: give an array (n, d), or a data set's split")
         if labels is not None and len(labels) != len(images):
