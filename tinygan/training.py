@@ -21,7 +21,7 @@ from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tinygan.errors import ArgumentError, CheckpointError, DivergenceError
 from tinygan.gan import Batch, Player
 from tinygan.network import Network
-from tinygan.optim import momentum_schedule
+from tinygan.optim import Optimizer, momentum_schedule
 
 REPORT_ROWS = 1000
 """A model is reported on over this many held-out rows, with dropout off."""
@@ -170,7 +170,7 @@ class Trainer:
             raise DivergenceError(f"{_place(epoch, self.iterations - 1)}: {what}")
         row = {"epoch": epoch} | dict(zip(report, figures, strict=True))
         row |= dict(zip(names, costs.mean(axis=0).tolist(), strict=True))
-        row["learning_rate"] = optimizers[0].learning_rate_at(optimizers[0].updates)
+        row["learning_rate"] = _learning_rate(optimizers[0])
         if with_momentum:
             row["momentum"] = with_momentum[0].momentum
         self.epoch = epoch
@@ -283,14 +283,16 @@ def guard(costs: Mapping[str, float], players: Mapping[str, Player], place: str 
 def describe_divergence(what: str, players: Mapping[str, Player]) -> str:
     """What went wrong, with the largest parameter and the learning rate of each player, and what to do."""
     largest = (_worst_parameter(name, player.network) for name, player in players.items())
-    rates = (
-        f"{player.optimizer.learning_rate_at(max(1, player.optimizer.updates)):.4g} for {name}"
-        for name, player in players.items()
-    )
+    rates = (f"{_learning_rate(player.optimizer):.4g} for {name}" for name, player in players.items())
     return (
         f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: lower it; "
         f"checkpoints of earlier epochs are intact"
     )
+
+
+def _learning_rate(optimizer: Optimizer) -> float:
+    """η of the last update, or of the first where there was none yet: a schedule begins at t = 1."""
+    return optimizer.learning_rate_at(max(1, optimizer.updates))
 
 
 def _place(epoch: int, i: int) -> str:
