@@ -161,6 +161,10 @@ class Trainer:
                 if (i + 1) % look == 0 and i + 1 < self.iterations:
                     self._guard(names, to_host(costs[i + 1 - look : i + 1]), epoch, i + 1 - look)
             report = model.report(self.held_out, Streams(self.seed, 0, self.xp))
+            given = [*report, *names, "epoch", "learning_rate", "momentum"]
+            twice = sorted({name for name in given if given.count(name) > 1})
+            if twice:
+                raise ArgumentError(f"two figures of an epoch are named {', '.join(twice)}: rename the model's cost or report")
             figures = self.xp.stack([self.xp.asarray(figure, self.dtype) for figure in (*report.values(), self._finite())])
             numbers = to_host(self.xp.concatenate([costs.ravel(), figures])).astype(np.float64)
         costs, figures = numbers[: costs.size].reshape(costs.shape), numbers[costs.size :].tolist()
