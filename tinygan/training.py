@@ -170,7 +170,7 @@ class Trainer:
         costs, figures = numbers[: costs.size].reshape(costs.shape), numbers[costs.size :].tolist()
         self._guard(names, costs, epoch, 0)
         if not figures.pop():
-            what = describe_divergence("a parameter is not finite", model.players)
+            what = describe_divergence("a parameter or a running statistic is not finite", model.players)
             raise DivergenceError(f"{_place(epoch, self.iterations - 1)}: {what}")
         row = {"epoch": epoch} | dict(zip(report, figures, strict=True))
         row |= dict(zip(names, costs.mean(axis=0).tolist(), strict=True))
@@ -286,7 +286,7 @@ def guard(costs: Mapping[str, float], players: Mapping[str, Player], place: str 
 
 def describe_divergence(what: str, players: Mapping[str, Player]) -> str:
     """What went wrong, with the largest parameter and the learning rate of each player, and what to do."""
-    largest = (_worst_parameter(name, player.network) for name, player in players.items())
+    largest = (_worst_values(name, player.network) for name, player in players.items())
     rates = (f"{_learning_rate(player.optimizer):.4g} for {name}" for name, player in players.items())
     return (
         f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: lower it; "
@@ -303,14 +303,19 @@ def _place(epoch: int, i: int) -> str:
     return f"iteration {i + 1} of epoch {epoch}"
 
 
-def _worst_parameter(player: str, network: Network) -> str:
-    """The first parameter that is not finite, else the one with the largest entry, in words."""
+def _worst_values(player: str, network: Network) -> str:
+    """The first parameter that is not finite, else the one with the largest entry, in words; and statistics not finite."""
+    statistics = network.statistics
+    lost = int((~network.xp.isfinite(statistics)).sum())
+    and_statistics = f", and {lost} of its {statistics.size} running statistics are not finite" if lost else ""
     largest = {name: float(abs(values).max()) for name, values in network.parameters().items()}
     if not largest:
-        return f"{player} has no parameters"
+        return f"{player} has no parameters{and_statistics}"
     spoilt = [name for name in largest if not np.isfinite(largest[name])]
     name = spoilt[0] if spoilt else max(largest, key=lambda name: largest[name])
     layer = network.layers[int(name.split(".")[0])]
     if spoilt:
-        return f"{len(spoilt)} of {player}'s {len(largest)} parameters are not finite, the first is {name} of {layer!r}"
-    return f"the largest entry of {player} is {largest[name]:.4g}, in {name} of {layer!r}"
+        words = f"{len(spoilt)} of {player}'s {len(largest)} parameters are not finite, the first is {name} of {layer!r}"
+    else:
+        words = f"the largest entry of {player} is {largest[name]:.4g}, in {name} of {layer!r}"
+    return words + and_statistics
