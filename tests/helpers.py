@@ -2,7 +2,11 @@
 
 import contextlib
 import csv
+import hashlib
+import io
+import json
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -176,3 +180,45 @@ def rows(folder):
     """The lines of a run's metrics.csv."""
     with open(folder / "metrics.csv", newline="") as file:
         return list(csv.reader(file))
+
+
+def everything(trainer):
+    """All that a Trainer's next epoch depends on, to the bit, and what it reported so far."""
+    players = {
+        name: (bits([network.theta, network.statistics]), list(optimizer.state), bits(optimizer.state), optimizer.updates)
+        for name, (network, optimizer) in trainer.model.players.items()
+    }
+    return players, bits(dict(trainer.model.state)), trainer.epoch, [dict(row) for row in trainer.metrics]
+
+
+def member(array):
+    """An array as the bytes of an .npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+    return file.getvalue()
+
+
+def forge(path, vectors, fields):
+    """A checkpoint written from the format's description alone, so that its digest is right whatever it holds.
+
+    The formats differ in the names of the vectors alone, and in what fields["format"] says.
+    """
+    arrays = vectors | {"text": np.frombuffer(fields if isinstance(fields, bytes) else json.dumps(fields).encode(), np.uint8)}
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype.str} {array.size} ".encode() + array.tobytes())
+    arrays["digest"] = np.frombuffer(digest.digest(), np.uint8)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            archive.writestr(f"{name}.npy", member(array))
+
+
+def rewrite(path, members, compression=zipfile.ZIP_STORED):
+    """The same archive with other bytes for some of its members; None removes one. The digest stays as it was."""
+    with zipfile.ZipFile(path) as archive:
+        old = {name: archive.read(name) for name in archive.namelist()}
+    new = old | {f"{name}.npy": data for name, data in members.items()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in new.items():
+            if data is not None:
+                archive.writestr(name, data)
