@@ -62,7 +62,7 @@ class Layer:
 
     def observe(self, cache: Cache) -> None:
         """Move the statistics towards those of the minibatch whose forward pass, with train=True, returned this cache."""
-        if self.statistic_declarations or any(has_statistics(part) for part in self.parts):
+        if self.statistics:  # those of its parts are among them
             raise ArgumentError(f"{self!r} has statistics: its class must define observe(cache), which updates them")
 
     def config(self) -> dict[str, Any]:
@@ -106,11 +106,6 @@ class Layer:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in self.config().items()}
         arguments = [f"bias={v}" if name == "bias" else repr(v) for name, v in values.items()]
         return f"{type(self).__name__}({', '.join(arguments)})"
-
-
-def has_statistics(layer: Layer) -> bool:
-    """Whether the layer, or a part of it, keeps running statistics."""
-    return bool(layer.statistic_declarations) or any(has_statistics(part) for part in layer.parts)
 
 
 class Linear(Layer):

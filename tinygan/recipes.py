@@ -59,7 +59,7 @@ class AuthorsUniform:
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
         if out.ndim != 2:
             raise ArgumentError(f"AuthorsUniform starts a matrix (n_in, n_out), not a parameter of shape {out.shape}")
-        columns = out.shape[1]
+        columns = int(out.shape[1])
         for row in out:
             unit_major = self.stream.uniform(-self.radius, self.radius, columns)
             row[...] = unit_major.reshape(columns // self.pieces, self.pieces).T.ravel()

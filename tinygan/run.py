@@ -20,6 +20,7 @@ import ast
 import contextlib
 import csv
 import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -399,15 +400,17 @@ def write_json(path: Path, content: Any) -> None:
 
 def environment(xp: ArrayModule = np) -> dict[str, Any]:
     """Where a result was made: versions, cores, commit."""
-    import tinygan
-
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     try:
         commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):  # not a checkout, or no git
         commit = None
+    try:
+        version = importlib.metadata.version("tinygan")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        version = None
     return {
-        "tinygan": tinygan.__version__,
+        "tinygan": version,
         "commit": commit,
         "python": platform.python_version(),
         "numpy": np.__version__,
