@@ -20,7 +20,6 @@ import ast
 import contextlib
 import csv
 import importlib
-import importlib.metadata
 import json
 import os
 import platform
