@@ -178,14 +178,15 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    file = open(temporary, "xb")
     try:
-        with open(temporary, "xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # where nothing could be written, there may be nothing to remove either
+        with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     # The rename itself is forced to the disk where that can be asked for: some systems do not sync or open a folder.
