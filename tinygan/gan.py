@@ -9,7 +9,7 @@ printed        Printed, Algorithm 1 as printed: its order, D ascends V itself, G
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -89,18 +89,15 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
     return samples
 
 
-class Judged(NamedTuple):
-    """D's logits of the samples, and the cache of that pass, or of these rows of it."""
-
-    a: Array
-    cache: Caches
+Judged: TypeAlias = tuple[Array, Caches]
+"""D's logits of samples, and the cache of that pass."""
 
 
 class Gradient(NamedTuple):
-    """What came of a gradient of D: its cost, what it said of the samples, and the caches of all its passes."""
+    """What came of a gradient of D: its cost, its logits of the samples, and the caches of its passes, one or two."""
 
     cost: Scalar
-    judged: Judged
+    a_fake: Array
     caches: tuple[Caches, ...]
 
 
@@ -138,10 +135,9 @@ class GAN:
             raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
         _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
-        self.noise, self.batch_size = noise, batch_size
-        self.generator_cost, self.k, self.generator_steps = generator_cost, k, generator_steps
-        self.G_grad: Array = G.xp.empty_like(G.theta)
-        self.D_grad: Array = D.xp.empty_like(D.theta)
+        self.noise, self.batch_size, self.generator_cost = noise, batch_size, generator_cost
+        self.k, self.generator_steps = k, generator_steps
+        self.G_grad, self.D_grad = G.xp.empty_like(G.theta), D.xp.empty_like(D.theta)
 
     # ---- Algorithm 1
 
@@ -208,13 +204,18 @@ class GAN:
             raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
         return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
+    def judged(self, gradient: Gradient) -> Judged:
+        """D's logits of the samples in a gradient of D, and the cache of their rows."""
+        (*_, cache), n = gradient.caches, len(gradient.a_fake)
+        return gradient.a_fake, cache if self.D.mixes_rows else self.D.rows(cache, cache.shape[0] - n, cache.shape[0])
+
     def together(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """Data and samples go through D as one minibatch of 2m rows: half the matrix products, each twice as large."""
-        xp, m, n = self.D.xp, len(x), len(samples)
+        xp, m = self.D.xp, len(x)
         a, cache = self.D.forward(xp.concatenate([x, samples]), train=True, rng=rng)
         D_cost, da_real, da_fake = self.discriminator_loss(a[:m], a[m:])
         self.D.backward(xp.concatenate([da_real, da_fake]), cache, self.D_grad, need_dx=False)
-        return Gradient(D_cost, Judged(a[m:], self.D.rows(cache, m, m + n)), (cache,))
+        return Gradient(D_cost, a[m:], (cache,))
 
     def apart(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """Data and samples go through D in two passes, data first: a layer that mixes rows must not mix one with the other."""
@@ -225,7 +226,7 @@ class GAN:
         self.D.backward(da_real, real_cache, real_grad, need_dx=False)
         self.D.backward(da_fake, fake_cache, self.D_grad, need_dx=False)
         self.D_grad += real_grad
-        return Gradient(D_cost, Judged(a_fake, fake_cache), (real_cache, fake_cache))
+        return Gradient(D_cost, a_fake, (real_cache, fake_cache))
 
     # ---- What a Trainer asks of a model beside `iteration` and `state`
 
@@ -280,7 +281,7 @@ class Simultaneous(GAN):
         """θ_d and θ_g ← one update each, from one forward pass of each network."""
         samples, G_cache = self.G.forward(z, train=True, rng=rng)
         gradient = self.discriminator_gradient(x, samples, rng)
-        G_cost = self.generator_gradient(samples, G_cache, rng, gradient.judged)
+        G_cost = self.generator_gradient(samples, G_cache, rng, self.judged(gradient))
         self.D_optimizer.step(self.D_grad)
         for cache in gradient.caches:
             self.D.observe(cache)
