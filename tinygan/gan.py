@@ -57,8 +57,7 @@ class Noise:
 
     def __call__(self, rng: Rng, m: int, dtype: npt.DTypeLike = np.float32) -> Array:
         if self.kind == "uniform":
-            z: Array = (rng.random((m, self.n), dtype=dtype) * 2 - 1) * 3**0.5
-            return z
+            return (rng.random((m, self.n), dtype=dtype) * 2 - 1) * 3**0.5
         z = rng.standard_normal((m, self.n), dtype=dtype)
         return z if self.kind == "gaussian" else z / (z * z).sum(axis=1, keepdims=True) ** 0.5
 
@@ -85,8 +84,7 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
         raise ArgumentError(f"samples are made from 1 up, not {n}")
     drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else rng
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
-    samples: Array = G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
-    return samples
+    return G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
 
 
 Judged: TypeAlias = tuple[Array, Caches]
@@ -127,8 +125,9 @@ class GAN:
     ) -> None:  # fmt: skip
         if generator_cost not in GENERATOR_COSTS:
             raise ArgumentError(f"unknown generator cost {generator_cost!r}: choose one of {', '.join(GENERATOR_COSTS)}")
-        if min(k, generator_steps, batch_size) < 1:
-            raise ArgumentError(f"k, generator_steps, batch_size must be at least 1, not {k}, {generator_steps}, {batch_size}")
+        for name, number in ("k", k), ("generator_steps", generator_steps), ("batch_size", batch_size):
+            if number < 1:
+                raise ArgumentError(f"{name} must be at least 1, not {number}")
         if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
             raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
         if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply one: with two D trains, and G collapses
@@ -271,8 +270,10 @@ class Simultaneous(GAN):
         """As GAN.iteration, with both players' updates in one step."""
         rng = streams["dropout"]
         for _ in range(self.k - 1):
-            self.discriminator_step(next(batches).x, self.sample_noise(streams), rng)
-        D_cost, G_cost = self.simultaneous_step(next(batches).x, self.sample_noise(streams), rng)
+            z, x = self.sample_noise(streams), next(batches).x
+            self.discriminator_step(x, z, rng)
+        z, x = self.sample_noise(streams), next(batches).x
+        D_cost, G_cost = self.simultaneous_step(x, z, rng)
         for _ in range(self.generator_steps - 1):
             G_cost = self.generator_step(self.sample_noise(streams), rng)
         return {"discriminator_cost": D_cost, "generator_cost": G_cost}
@@ -311,11 +312,9 @@ VARIANTS: dict[str, type[GAN]] = {"simultaneous": Simultaneous, "alternating": G
 
 def _require_fit(G: Network, D: Network, noise: Noise) -> None:
     """One forward pass of one z through both networks. Raises ArgumentError unless it ends in one logit."""
-    if (G.dtype, G.xp) != (D.dtype, D.xp):
-        raise ArgumentError(f"G computes with {G.xp.__name__} in {G.dtype}, D with {D.xp.__name__} in {D.dtype}: choose one")
     try:
         a = D(G(G.xp.zeros((1, noise.n), G.dtype)))
     except ArgumentError as error:
-        raise ArgumentError(f"noise of {noise.n} dimensions, G and D do not fit each other: {error}") from error
+        raise ArgumentError(f"noise of {noise.n} dimensions, G, and D on samples of G do not fit each other: {error}") from error
     if a.shape != (1, 1):
         raise ArgumentError(f"D must end in one logit for each row, (m, 1): it gives {a.shape} for one sample")

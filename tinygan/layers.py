@@ -72,11 +72,6 @@ class Layer:
         """
         return {}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Layer":
-        """A new layer with this config; its parameters start at the class's defaults, b at 0."""
-        return cls(**config)
-
     @staticmethod
     def part_grads(grads: Grads, part: int) -> Grads:
         """Of this layer's `grads`, those of one part, under the part's own names. None stays None."""

@@ -17,8 +17,7 @@ GENERATOR_COSTS = ("non_saturating", "minimax", "maximum_likelihood")
 
 def softplus(a: Array) -> Array:
     """log(1 + eᵃ), stable on both sides."""
-    y: Array = get_array_module(a).logaddexp(a, 0)
-    return y
+    return get_array_module(a).logaddexp(a, 0)
 
 
 def value_function(a_real: Array, a_fake: Array) -> Scalar:
