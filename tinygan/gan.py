@@ -315,6 +315,6 @@ def _require_fit(G: Network, D: Network, noise: Noise) -> None:
     try:
         a = D(G(G.xp.zeros((1, noise.n), G.dtype)))
     except ArgumentError as error:
-        raise ArgumentError(f"noise of {noise.n} dimensions, G, and D on samples of G do not fit each other: {error}") from error
+        raise ArgumentError(f"noise of {noise.n} dimensions, G, and D on samples of G do not fit: {error}") from error
     if a.shape != (1, 1):
         raise ArgumentError(f"D must end in one logit for each row, (m, 1): it gives {a.shape} for one sample")
