@@ -445,8 +445,8 @@ def load_run(
     path: str | os.PathLike[str], xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
 ) -> tuple[Checkpoint, Generator]:
     """A checkpoint, or that in the folder of a run, and its generator: see load_generator."""
-    path = Path(path)
-    path = path / "checkpoint.npz" if path.is_dir() else path
+    own = [_layer_class(layer) for layer in layers]
+    path = checkpoint_in(path)
     checkpoint = load_checkpoint(path)
     theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
     if theta is None or architecture is None:
@@ -459,7 +459,7 @@ def load_run(
         if isinstance(architecture, str):
             made = _layers_of_format_1(architecture)
         else:
-            made = build_layers(architecture, map(_layer_class, layers))
+            made = build_layers(architecture, own)
         if (size := parameter_count(made)) != theta.size:  # known before anything of that size is allocated
             raise ArgumentError(f"it has {size} parameters, the checkpoint {theta.size}")
         G = Network(made, dtype=theta.dtype, xp=xp)
@@ -469,6 +469,12 @@ def load_run(
     except (ArgumentError, KeyError) as error:
         raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
     return checkpoint, Generator(G, noise)
+
+
+def checkpoint_in(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint in the folder of a run; any other path as it is."""
+    path = Path(path)
+    return path / "checkpoint.npz" if path.is_dir() else path
 
 
 def _layer_class(layer: str | type[Layer]) -> type[Layer]:
@@ -566,15 +572,20 @@ def measure(generator: Generator, dataset: Dataset, n: int) -> dict[str, Any]:
     return results
 
 
-def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule, n: int = SAMPLES) -> None:
-    """Measure the generator of a checkpoint, and write the result beside it, as checkpoint-….evaluation.json."""
+def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
+    """Measure the generator of a checkpoint, and write the result beside it, as checkpoint-….evaluation.json.
+
+    path   a checkpoint, or the folder of a run
+    Raises DataError unless the run was trained on this data set.
+    """
     checkpoint, generator = load_run(path, xp)
-    if checkpoint.configuration.get("data", "").endswith(SMOKE):
+    path = checkpoint_in(path)
+    if str(checkpoint.configuration.get("data")).endswith(SMOKE):
         dataset = smaller(dataset)
     require_same_data(checkpoint.configuration, dataset)  # or test images may be among those it was trained on
     facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
     facts["data"] = {"name": dataset.name, "source": dataset.source}
-    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": measure(generator, dataset, n)})
+    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": measure(generator, dataset, SAMPLES)})
 
 
 # ---- The plain reading
