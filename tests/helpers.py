@@ -1,12 +1,14 @@
 """What several test files share: small networks and files, randomness that no backend changes, numeric gradients."""
 
+import contextlib
 import csv
 import struct
 
 import numpy as np
+import pytest
 from strict_cupy import host
 
-from tinygan import Dropout, Linear, Maxout, Network, ReLU, Reshape, Sigmoid, Uniform
+from tinygan import ArgumentError, Dropout, Linear, Maxout, Network, ReLU, Reshape, Sigmoid, Uniform
 
 LAYERS = {
     "Linear": lambda: Linear(4, 3, bias=0.1),
@@ -34,6 +36,15 @@ def arrays(thing):
 def bits(thing):
     """Every array in it as dtype, shape and bytes: equal only if bit-identical."""
     return [(str(a.dtype), a.shape, host(a).tobytes()) for a in arrays(thing)]
+
+
+@contextlib.contextmanager
+def refused(*facts, error=ArgumentError):
+    """The block raises this error, and its message names these facts: names, numbers, shapes. Its words are its own."""
+    with pytest.raises(error) as raised:
+        yield
+    missing = [fact for fact in map(str, facts) if fact not in str(raised.value)]
+    assert not missing, f"{missing} not in: {raised.value}"
 
 
 class SameDraws:
