@@ -31,6 +31,7 @@ from tinygan import (
 )
 from tinygan.images import save_png
 from tinygan.parzen import AUTHORS_SIGMAS, evaluate
+from tinygan.recipes import MNIST
 from tinygan.run import COLUMNS, TIMING
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,34 @@ def results(folder):
     pictures = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
     metrics = [row[: len(COLUMNS)] for row in rows(folder)]
     return (folder / "checkpoint.npz").read_bytes(), metrics, pictures, (folder / "samples.gif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 7),
+        ("k", 3),
+        ("generator_steps", 2),
+        ("variant", "printed"),
+        ("generator_cost", "maximum_likelihood"),
+        ("prior", "spherical"),
+        ("learning_rate", 0.3),
+        ("schedule_compression", 2.5),
+        ("seed", 9),
+        ("dtype", "float64"),
+        ("generator_width", 17),
+        ("discriminator_width", 9),
+        ("calm", True),
+    ],
+)
+def test_every_option_is_a_setting_of_the_recipe(call, name, value):
+    """The recipe's own test sees that each setting reaches the game."""
+    assert name in MNIST
+    option = f"--{name.replace('_', '-')}"
+    changed = vars(call(mnist.parse_arguments, option, *([] if value is True else [value])))
+    plain = vars(call(mnist.parse_arguments))
+    assert {key: plain[key] for key in MNIST} == MNIST
+    assert {key: changed[key] for key in MNIST} == MNIST | {name: value}
 
 
 def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monkeypatch):
