@@ -13,25 +13,36 @@ import numpy as np
 from helpers import SameDraws
 
 from tinygan import (
+    Adam,
+    BatchNorm,
     Dropout,
+    Generator,
+    LeakyReLU,
     Linear,
     Maxout,
     MomentumSGD,
     Network,
+    Noise,
     ParzenWindow,
     ReLU,
     Reshape,
     Sigmoid,
     Sparse,
+    Tanh,
     Uniform,
+    bernoulli_cross_entropy,
     bias_from_marginals,
     discriminator_loss,
+    generate,
     generator_loss,
     learning_rate_schedule,
     max_column_norm,
     momentum_schedule,
     pixels,
+    random_generator,
+    softmax_cross_entropy,
     softplus,
+    squared_error,
     value_function,
 )
 
@@ -96,6 +107,28 @@ def relu():
     yield dx, dy * (x > 0)
 
 
+@printed(LeakyReLU, "y = x where x > 0, else s x", "∂L/∂x = dy · (1 where x > 0, else s)")
+def leaky_relu():
+    dy, s = rng.standard_normal(x.shape), 0.3
+    y, dx = run(LeakyReLU(s), dy)
+    yield y, np.where(x > 0, x, s * x)
+    yield dx, dy * np.where(x > 0, 1, s)
+
+
+@printed(
+    Tanh,
+    "y = tanh(x) = (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ)",
+    "tanh′(x) = 1/cosh²(x) = 4e/(1 + e)², e = e^−2|x|",
+    "∂L/∂x = dy · tanh′(x)",
+)
+def tanh():
+    dy, e = rng.standard_normal(x.shape), np.exp(-2 * abs(x))
+    y, dx = run(Tanh(), dy)
+    yield y, (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))
+    yield dx, dy / np.cosh(x) ** 2
+    yield dx, dy * 4 * e / (1 + e) ** 2
+
+
 @printed(Sigmoid, "y = σ(x) = 1 / (1 + e⁻ˣ)", "y = e^min(x, 0) / (1 + e)", "σ′(x) = σ(x) σ(−x) = e/(1 + e)²")
 def sigmoid():
     dy, e = rng.standard_normal(x.shape), np.exp(-abs(x))
@@ -113,6 +146,35 @@ def dropout():
     mask = np.where(y == 0, 0, 1 / keep)
     yield y, x * mask
     yield dx, dy * mask
+
+
+@printed(
+    BatchNorm,
+    "y = γ x̂ + β, x̂ = (x − μ)/√(σ² + ε)",
+    "∂L/∂γ = Σ dy x̂",
+    "∂L/∂β = Σ dy",
+    "∂L/∂x = γ/√(σ² + ε) · (dy − (∂L/∂β + x̂ ∂L/∂γ)/N)",
+    "γ/√(var + ε) · dy",
+    "mean ← ρ mean + (1 − ρ) μ, var ← ρ var + (1 − ρ) σ²",
+)
+def batch_norm():
+    gamma, beta, dy = rng.standard_normal((3, 1, n_in)) * np.ones((m, 1))
+    N, epsilon, rho = m, 1e-3, 0.8
+    layer = BatchNorm(n_in, momentum=rho, epsilon=epsilon)
+    y, dx, dgamma, dbeta = run(layer, dy, gamma=gamma[0], beta=beta[0])
+    mu, var = x.sum(axis=0) / N, ((x - x.sum(axis=0) / N) ** 2).sum(axis=0) / N
+    x_hat = (x - mu) / np.sqrt(var + epsilon)
+    yield y, gamma * x_hat + beta
+    yield dgamma, (dy * x_hat).sum(axis=0)
+    yield dbeta, dy.sum(axis=0)
+    yield dx, gamma / np.sqrt(var + epsilon) * (dy - (dbeta + x_hat * dgamma) / N)
+    layer.observe(layer.forward(x, True)[1])  # from 0 and 1
+    yield layer.statistics["mean"], (1 - rho) * mu
+    yield layer.statistics["var"], rho + (1 - rho) * var
+    y, cache = layer.forward(x)
+    mean, var = layer.statistics["mean"], layer.statistics["var"]
+    yield y, gamma * (x - mean) / np.sqrt(var + epsilon) + beta
+    yield layer.backward(dy, cache), gamma / np.sqrt(var + epsilon) * dy
 
 
 @printed(Reshape, "y = x, with other axes behind the minibatch", "∂L/∂x = dy in the shape of x")
@@ -192,6 +254,45 @@ def generator_costs():
         yield generator_loss(a_fake, kind)[1], da
 
 
+# ---- Costs of other models
+
+
+@printed(bernoulli_cross_entropy, "L = −Σⱼ [xⱼ log σ(aⱼ) + (1 − xⱼ) log(1 − σ(aⱼ))]", "∂L/∂a = (σ(a) − x)/m")
+def bernoulli():
+    a, target = rng.standard_normal((m, n_in)), rng.random((m, n_in))
+    p = 1 / (1 + np.exp(-a))
+    L, da = bernoulli_cross_entropy(a, target)
+    yield L, -(target * np.log(p) + (1 - target) * np.log(1 - p)).sum(axis=1).mean()
+    yield da, (p - target) / m
+
+
+@printed(softmax_cross_entropy, "L = −log p_c, p = softmax(logits)", "∂L/∂logits = (p − onehot(c))/m", "log n where all")
+def softmax():
+    logits, c = rng.standard_normal((m, n_in)), rng.integers(0, n_in, m)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    L, dlogits = softmax_cross_entropy(logits, c)
+    yield L, -np.log(p[np.arange(m), c]).mean()
+    yield dlogits, (p - np.eye(n_in)[c]) / m
+    yield softmax_cross_entropy(0 * logits, c)[0], math.log(n_in)
+
+
+@printed(squared_error, "L = ‖y − t‖²", "∂L/∂y = 2(y − t)/m")
+def squares():
+    y, t = rng.standard_normal((2, m, n_in))
+    L, dy = squared_error(y, t)
+    yield L, (np.linalg.norm(y - t, axis=1) ** 2).mean()
+    yield dy, 2 * (y - t) / m
+
+
+# ---- Samples
+
+
+@printed(generate, "x = G(z), z ~ p_z")
+def samples():
+    G, noise = Network([Linear(n_in, 3)], dtype=np.float64), Noise("gaussian", n_in)
+    yield generate(Generator(G, noise), 7, random_generator(np, 5)), G(noise(random_generator(np, 5), 7, np.float64))
+
+
 # ---- Optimisation
 
 
@@ -205,6 +306,24 @@ def momentum():
         v = mu * v - eta * gradient
         expected = expected + v
         yield optimizer.velocity, v
+        yield theta, expected
+
+
+@printed(
+    Adam,
+    "m ← β₁ m + (1 − β₁) ∇; s ← β₂ s + (1 − β₂) ∇²; θ ← θ − η m̂/(√ŝ + ε), m̂ = m/(1 − β₁ᵗ), ŝ = s/(1 − β₂ᵗ)",
+)
+def adam():
+    theta, eta, beta1, beta2, epsilon = x[0].copy(), 0.1, 0.8, 0.95, 1e-3
+    optimizer = Adam(theta, eta, beta1, beta2, epsilon)
+    expected, m, s = theta.copy(), np.zeros_like(theta), np.zeros_like(theta)
+    for t, gradient in enumerate(x, 1):
+        optimizer.step(gradient)
+        m = beta1 * m + (1 - beta1) * gradient
+        s = beta2 * s + (1 - beta2) * gradient**2
+        expected = expected - eta * (m / (1 - beta1**t)) / (np.sqrt(s / (1 - beta2**t)) + epsilon)
+        yield optimizer.first_moment, m
+        yield optimizer.second_moment, s
         yield theta, expected
 
 

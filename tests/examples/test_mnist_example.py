@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers import SMALL, bits, rows
 from PIL import Image
+from scripts import ENVIRONMENT, EXAMPLES, ROOT, run_example
 
 import tinygan.run
 from tinygan import (
@@ -33,10 +34,6 @@ from tinygan.images import save_png
 from tinygan.parzen import AUTHORS_SIGMAS, evaluate
 from tinygan.recipes import MNIST
 from tinygan.run import COLUMNS, TIMING
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")])}
-"""For a process of its own: this checkout, and its examples to import."""
 
 
 def results(folder):
@@ -209,7 +206,8 @@ def test_a_killed_run_resumes_as_if_nothing_had_happened(run, data, tmp_path, ow
     code = KILLER.format(owner=owner, name=name, word=word, count=count, after=after)
     arguments = ["--data", data, "--out", folder, "--evaluate-every", "2", *SMALL, *options]
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    killed = subprocess.run(command, capture_output=True, timeout=100, env=ENVIRONMENT)
+    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, EXAMPLES)))}
+    killed = subprocess.run(command, capture_output=True, timeout=100, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert (folder / "checkpoint.npz").exists() == (epoch > 0)
     if epoch:
@@ -469,8 +467,5 @@ def test_distinct_counts_images_that_are_further_apart_than_the_radius():
 
 @pytest.mark.slow
 def test_the_smoke_run_exercises_everything_in_15_seconds(tmp_path):
-    command = [sys.executable, ROOT / "examples" / "mnist.py", "--smoke", "--out", tmp_path / "smoke"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=15, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    assert "too early to tell" in done.stdout
+    assert "too early to tell" in run_example("mnist.py", "--smoke", "--out", tmp_path / "smoke", timeout=15)
     assert (tmp_path / "smoke" / "samples.gif").exists()
