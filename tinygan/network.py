@@ -181,7 +181,7 @@ class Network:
         kind = getattr(array, "dtype", type(array).__name__)
         if get_array_module(array) is not self.xp or kind != self.dtype:
             found = f"{type(array).__module__} in {kind}"
-            raise ArgumentError(f"the network is of {self.xp.__name__} in {self.dtype}, its {name} of {found}: convert the {name}")
+            raise ArgumentError(f"the network is of {self.xp.__name__} in {self.dtype}, its {name} of {found}: convert it")
 
     def _require_mine(self, cache: Caches) -> None:
         if getattr(cache, "network", None) is not self:
