@@ -11,7 +11,7 @@ from tinygan.backend import (
     to_host,
 )
 from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tinygan.datasets import load_mnist, read_idx
+from tinygan.datasets import load_mnist, read_idx, write_idx
 from tinygan.errors import (
     ArgumentError,
     BackendError,
@@ -23,7 +23,7 @@ from tinygan.errors import (
 )
 from tinygan.gan import GAN, PRIORS, VARIANTS, Batch, Generator, Noise, Player, Printed, Simultaneous, generate
 from tinygan.gradcheck import check_gradient, check_layer
-from tinygan.init import AuthorsUniform, Constant, Sparse, Uniform, authors_stream, bias_from_marginals
+from tinygan.init import Constant, Sparse, Uniform, bias_from_marginals
 from tinygan.layers import Dropout, Layer, LeakyReLU, Linear, Maxout, ReLU, Reshape, Sigmoid, Tanh
 from tinygan.losses import (
     GENERATOR_COSTS,
@@ -39,6 +39,7 @@ from tinygan.network import Network
 from tinygan.normalisation import BatchNorm
 from tinygan.optim import Adam, MomentumSGD, learning_rate_schedule, max_column_norm, momentum_schedule
 from tinygan.parzen import ParzenWindow, select_sigma
+from tinygan.recipes import AuthorsUniform, authors_stream
 from tinygan.run import load_generator
 from tinygan.training import Trainer, guard
 
@@ -112,4 +113,5 @@ __all__ = [
     "to_device",
     "to_host",
     "value_function",
+    "write_idx",
 ]

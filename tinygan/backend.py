@@ -139,7 +139,7 @@ def random_generator(xp: ArrayModule, seed: int, purpose: str = "", epoch: int =
     return xp.random.Generator(xp.random.XORWOW(int(sequence.generate_state(1, np.uint64)[0])))
 
 
-class Streams:
+class Streams(dict[str, Any]):
     """The random generators of one epoch, by purpose: streams["noise"] is made when it is first asked for.
 
     Each is random_generator(xp, seed, purpose, epoch). Epoch 0 serves what must be the same in every epoch: reports.
@@ -147,12 +147,10 @@ class Streams:
 
     def __init__(self, seed: int, epoch: int = 0, xp: ArrayModule = np) -> None:
         self.seed, self.epoch, self.xp = seed, epoch, xp
-        self._made: dict[str, Any] = {}
 
-    def __getitem__(self, purpose: str) -> Any:
-        if purpose not in self._made:
-            self._made[purpose] = random_generator(self.xp, self.seed, purpose, self.epoch)
-        return self._made[purpose]
+    def __missing__(self, purpose: str) -> Any:
+        self[purpose] = random_generator(self.xp, self.seed, purpose, self.epoch)
+        return self[purpose]
 
 
 def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:

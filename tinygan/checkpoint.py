@@ -63,7 +63,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     arrays = {name: np.ascontiguousarray(vector) for name, vector in checkpoint.vectors.items()}
     fields = {"format": FORMAT} | {key: getattr(checkpoint, key) for key in FIELDS}
     try:
-        text = np.frombuffer(json.dumps(fields, allow_nan=False, default=_plain).encode(), np.uint8)
+        text = np.frombuffer(_dump(fields).encode(), np.uint8)
         _parse(text)
         _require_vectors({name: (array.dtype, array.shape) for name, array in arrays.items()})
     except (TypeError, ValueError) as error:
@@ -97,13 +97,13 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
             names = _inspect(archive, os.fstat(file.fileno()).st_size)
             text = _read(archive, "text")
             fields, version = _parse(text)
-            if version == 1 and set(names) != set(FORMAT_1):
+            if (version == 1) != (set(names) == set(FORMAT_1)):
                 raise ValueError("it holds other arrays")
             for player, network in (networks or {}).items():
-                found = fields["architecture"].get(player)
-                if found not in (network.describe(), repr(network)):
+                found, mine = fields["architecture"].get(player), _as_json(network.describe())
+                if found not in (mine, repr(network)):
                     raise CheckpointError(
-                        f"{path}: of another architecture: its {player} is {found}, not {network.describe()}: "
+                        f"{path}: of another architecture: its {player} is {found}, not {mine}: "
                         f"ask for the networks that it was trained with, or start afresh in another folder"
                     )
             arrays = {name: _read(archive, name) for name in (*names, "digest")}
@@ -140,10 +140,10 @@ def _require_finite(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArr
 
 
 def _inspect(archive: zipfile.ZipFile, size: int) -> list[str]:
-    """The names of its vectors. Raises ValueError unless its arrays are stored plainly, together no larger than the file."""
+    """The names of its vectors. Raises ValueError unless its arrays are stored as they are, and fit into the file."""
     members = archive.infolist()
     names = [member.filename.removesuffix(".npy") for member in members]
-    if len(members) > MOST or len(set(names)) < len(names) or not {"text", "digest"} < set(names):
+    if len(members) > MOST + 2 or len(set(names)) < len(names) or not {"text", "digest"} < set(names):
         raise ValueError("it holds other arrays")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("it is compressed")
@@ -163,13 +163,14 @@ def _inspect(archive: zipfile.ZipFile, size: int) -> list[str]:
         dtype, shape = headers.pop(name)
         if dtype.str != "|u1" or len(shape) != 1:
             raise ValueError(f"{name} is {dtype.str} of shape {shape}")
-    _require_vectors({FORMAT_1.get(name, name): header for name, header in headers.items()})
+    renamed = FORMAT_1 if set(headers) == set(FORMAT_1) else {}
+    _require_vectors({renamed.get(name, name): header for name, header in headers.items()})
     return list(headers)
 
 
 def _require_vectors(headers: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-    if not headers:
-        raise ValueError("it has no vectors")
+    if not 0 < len(headers) <= MOST:
+        raise ValueError(f"it has {len(headers)} vectors, not 1 to {MOST}")
     for name, (dtype, shape) in headers.items():
         if not NAME.fullmatch(name):
             raise ValueError(f"a vector is named {name!r}, not as in G.theta")
@@ -178,6 +179,15 @@ def _require_vectors(headers: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]
         player, _, what = name.partition(".")
         if what == "velocity" and headers.get(f"{player}.theta") != (dtype, shape):
             raise ValueError(f"{name} is not like {player}.theta")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, default=_plain)
+
+
+def _as_json(value: Any) -> Any:
+    """What loading returns where this was saved: tuples are lists, and NumPy's numbers are Python's."""
+    return json.loads(_dump(value))
 
 
 def _plain(value: Any) -> Any:

@@ -105,7 +105,7 @@ class _Given(Noise):
         object.__setattr__(self, "minibatches", iter(minibatches))
 
     def __call__(self, rng: Rng, m: int, dtype: object = None) -> Array:
-        return next(self.minibatches)  # type: ignore[attr-defined, no-any-return]
+        return next(self.minibatches)  # type: ignore[attr-defined]
 
 
 def _step_row(subject: str, player: str, variant: str, normalised: bool) -> Report:
@@ -179,12 +179,12 @@ ROWS: dict[str, Callable[[], Report]] = {
 for _kind in GENERATOR_COSTS:
     _name, _loss = f"generator cost, {_kind}", functools.partial(generator_loss, kind=_kind)
     ROWS[_name] = functools.partial(_loss_row, _name, ("a_fake",), _loss)
-for _name, _loss, _target in (
+for _name, _cost, _target in (
     ("softmax cross-entropy", softmax_cross_entropy, np.array([0, 3, 1, 1, 2, 0])),
     ("squared error", squared_error, np.linspace(-2, 2, 24).reshape(6, 4)),
     ("Bernoulli cross-entropy", bernoulli_cross_entropy, np.linspace(0, 1, 24).reshape(6, 4)),
 ):
-    ROWS[_name] = functools.partial(_target_row, _name, _loss, _target)
+    ROWS[_name] = functools.partial(_target_row, _name, _cost, _target)
 for _normalised, _variant, _player in itertools.product((False, True), VARIANTS, "DG"):
     _name = f"{_player} step{' with batch norm' * _normalised}, {_variant}"
     ROWS[_name] = functools.partial(_step_row, _name, _player, _variant, _normalised)

@@ -52,10 +52,8 @@ class Noise:
     n: int
 
     def __post_init__(self) -> None:
-        if self.kind not in PRIORS:
-            raise ArgumentError(f"unknown noise prior {self.kind!r}: choose one of {', '.join(PRIORS)}")
-        if self.n < 1:
-            raise ArgumentError(f"noise must have at least 1 dimension, not {self.n}")
+        if self.kind not in PRIORS or self.n < 1:
+            raise ArgumentError(f"no such noise, {self}: choose one of {', '.join(PRIORS)}, and n of at least 1")
 
     def __call__(self, rng: Rng, m: int, dtype: npt.DTypeLike = np.float32) -> Array:
         if self.kind == "uniform":
@@ -72,30 +70,37 @@ class Generator:
     network: Network
     noise: Noise
 
-    def sample(self, n: int, rng: Any = 0) -> Array:
+    def sample(self, n: int, rng: Rng | int = 0) -> Array:
         """n samples G(z), (n, d): generate(self, n, rng)."""
         return generate(self, n, rng)
 
 
-def generate(generator: Generator, n: int, rng: Any = 0) -> Array:
+def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
     """n samples x = G(z), z ~ p_z: (n, d), on G's device. G's hidden layers are held for 1,000 at a time.
 
     rng  a generator of random numbers, or an integer: the seed of a new one
     """
     G, noise = generator.network, generator.noise
-    if isinstance(rng, int | np.integer):
-        rng = random_generator(G.xp, int(rng), "samples")
+    if n < 1:
+        raise ArgumentError(f"samples are made from 1 up, not {n}")
+    drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else rng
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
-    samples: Array = G.xp.concatenate([G(noise(rng, size, G.dtype)) for size in sizes])
+    samples: Array = G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
     return samples
 
 
+class Judged(NamedTuple):
+    """D's logits of the samples, and the cache of that pass, or of these rows of it."""
+
+    a: Array
+    cache: Caches
+
+
 class Gradient(NamedTuple):
-    """What came of a gradient of D: its cost, its logits of the samples, the cache of these rows, and all of its caches."""
+    """What came of a gradient of D: its cost, what it said of the samples, and the caches of all its passes."""
 
     cost: Scalar
-    a_fake: Array
-    fake_cache: Caches
+    judged: Judged
     caches: tuple[Caches, ...]
 
 
@@ -116,32 +121,21 @@ class GAN:
 
     variant = "alternating"
     state: Mapping[str, Array] = {}
+    discriminator_loss = staticmethod(discriminator_loss)  # J(D) = −½ V and its gradients by D's logits
 
     def __init__(
-        self,
-        G: Network,
-        D: Network,
-        G_optimizer: Optimizer,
-        D_optimizer: Optimizer,
-        *,
-        noise: Noise = Noise("uniform", 100),
-        batch_size: int = 100,
-        generator_cost: str = "non_saturating",
-        k: int = 1,
-        generator_steps: int = 1,
-    ) -> None:
+        self, G: Network, D: Network, G_optimizer: Optimizer, D_optimizer: Optimizer, *,
+        noise: Noise = Noise("uniform", 100), batch_size: int = 100, generator_cost: str = "non_saturating",
+        k: int = 1, generator_steps: int = 1,
+    ) -> None:  # fmt: skip
         if generator_cost not in GENERATOR_COSTS:
             raise ArgumentError(f"unknown generator cost {generator_cost!r}: choose one of {', '.join(GENERATOR_COSTS)}")
-        for name, number in ("k", k), ("generator_steps", generator_steps), ("batch_size", batch_size):
-            if number < 1:
-                raise ArgumentError(f"{name} must be at least 1, not {number}")
+        if min(k, generator_steps, batch_size) < 1:
+            raise ArgumentError(f"k, generator_steps, batch_size must be at least 1, not {k}, {generator_steps}, {batch_size}")
         if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
             raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
-        if D.layers and isinstance(D.layers[-1], Sigmoid):
-            raise ArgumentError(
-                "D ends in a Sigmoid: leave it out. D must end in the logit a, since the costs apply the sigmoid themselves; "
-                "with two of them D trains, its gradient vanishes, and G collapses"
-            )
+        if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply one: with two D trains, and G collapses
+            raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
         _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
         self.noise, self.batch_size = noise, batch_size
@@ -196,9 +190,7 @@ class GAN:
 
     # ---- The two gradients
 
-    def generator_gradient(
-        self, samples: Array, G_cache: Caches, rng: Rng | None, judged: tuple[Array, Caches] | None = None
-    ) -> Scalar:
+    def generator_gradient(self, samples: Array, G_cache: Caches, rng: Rng | None, judged: Judged | None = None) -> Scalar:
         """∇ J(G) by θ_g, written into G_grad; returns J(G).
 
         judged  D's logits of these samples, and the cache of that pass, where there was one already
@@ -212,6 +204,8 @@ class GAN:
     def discriminator_gradient(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """∇ J(D) by θ_d, written into D_grad: of data and samples together, or apart where a layer of D mixes rows."""
         self.D.require_own(x, "data")
+        if x.shape[1:] != samples.shape[1:]:
+            raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
         return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
     def together(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
@@ -220,7 +214,7 @@ class GAN:
         a, cache = self.D.forward(xp.concatenate([x, samples]), train=True, rng=rng)
         D_cost, da_real, da_fake = self.discriminator_loss(a[:m], a[m:])
         self.D.backward(xp.concatenate([da_real, da_fake]), cache, self.D_grad, need_dx=False)
-        return Gradient(D_cost, a[m:], self.D.rows(cache, m, m + n), (cache,))
+        return Gradient(D_cost, Judged(a[m:], self.D.rows(cache, m, m + n)), (cache,))
 
     def apart(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """Data and samples go through D in two passes, data first: a layer that mixes rows must not mix one with the other."""
@@ -231,11 +225,7 @@ class GAN:
         self.D.backward(da_real, real_cache, real_grad, need_dx=False)
         self.D.backward(da_fake, fake_cache, self.D_grad, need_dx=False)
         self.D_grad += real_grad
-        return Gradient(D_cost, a_fake, fake_cache, (real_cache, fake_cache))
-
-    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
-        """J(D) = −½ V and its gradients by D's logits of data and of samples."""
-        return discriminator_loss(a_real, a_fake)
+        return Gradient(D_cost, Judged(a_fake, fake_cache), (real_cache, fake_cache))
 
     # ---- What a Trainer asks of a model beside `iteration` and `state`
 
@@ -262,7 +252,7 @@ class GAN:
         D_x, D_G_z = (self.D.xp.exp(-softplus(-a)).mean() for a in (a_real, a_fake))
         return {"value": value_function(a_real, a_fake), "D_x": D_x, "D_G_z": D_G_z}
 
-    def sample(self, n: int, rng: Any = 0) -> Array:
+    def sample(self, n: int, rng: Rng | int = 0) -> Array:
         """n samples G(z), (n, d); rng: a generator of random numbers, or a seed."""
         return generate(Generator(self.G, self.noise), n, rng)
 
@@ -278,23 +268,19 @@ class Simultaneous(GAN):
 
     def iteration(self, batches: Iterator[Batch], streams: Streams) -> dict[str, Scalar]:
         """As GAN.iteration, with both players' updates in one step."""
+        rng = streams["dropout"]
         for _ in range(self.k - 1):
-            z = self.sample_noise(streams)
-            x = next(batches).x
-            self.discriminator_step(x, z, streams["dropout"])
-        z = self.sample_noise(streams)
-        x = next(batches).x
-        D_cost, G_cost = self.simultaneous_step(x, z, streams["dropout"])
+            self.discriminator_step(next(batches).x, self.sample_noise(streams), rng)
+        D_cost, G_cost = self.simultaneous_step(next(batches).x, self.sample_noise(streams), rng)
         for _ in range(self.generator_steps - 1):
-            z = self.sample_noise(streams)
-            G_cost = self.generator_step(z, streams["dropout"])
+            G_cost = self.generator_step(self.sample_noise(streams), rng)
         return {"discriminator_cost": D_cost, "generator_cost": G_cost}
 
     def simultaneous_step(self, x: Array, z: Array, rng: Rng | None) -> tuple[Scalar, Scalar]:
         """θ_d and θ_g ← one update each, from one forward pass of each network."""
         samples, G_cache = self.G.forward(z, train=True, rng=rng)
         gradient = self.discriminator_gradient(x, samples, rng)
-        G_cost = self.generator_gradient(samples, G_cache, rng, (gradient.a_fake, gradient.fake_cache))
+        G_cost = self.generator_gradient(samples, G_cache, rng, gradient.judged)
         self.D_optimizer.step(self.D_grad)
         for cache in gradient.caches:
             self.D.observe(cache)
@@ -311,7 +297,8 @@ class Printed(GAN):
     def __init__(self, *players: Any, generator_cost: str = "minimax", **options: Any) -> None:
         super().__init__(*players, generator_cost=generator_cost, **options)
 
-    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
+    @staticmethod
+    def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
         """−V = 2 J(D) and its gradients by D's logits of data and of samples."""
         D_cost, da_real, da_fake = discriminator_loss(a_real, a_fake)
         return 2 * D_cost, 2 * da_real, 2 * da_fake
@@ -326,12 +313,8 @@ def _require_fit(G: Network, D: Network, noise: Noise) -> None:
     if (G.dtype, G.xp) != (D.dtype, D.xp):
         raise ArgumentError(f"G computes with {G.xp.__name__} in {G.dtype}, D with {D.xp.__name__} in {D.dtype}: choose one")
     try:
-        sample = G(G.xp.zeros((1, noise.n), G.dtype))
+        a = D(G(G.xp.zeros((1, noise.n), G.dtype)))
     except ArgumentError as error:
-        raise ArgumentError(f"G does not take noise of {noise.n} dimensions: {error}") from error
-    try:
-        a = D(sample)
-    except ArgumentError as error:
-        raise ArgumentError(f"D does not take the samples of G, of shape (m, {sample.shape[1:]}): {error}") from error
+        raise ArgumentError(f"noise of {noise.n} dimensions, G and D do not fit each other: {error}") from error
     if a.shape != (1, 1):
-        raise ArgumentError(f"D must end in one logit for each row, shape (m, 1): it gives {a.shape} for one sample")
+        raise ArgumentError(f"D must end in one logit for each row, (m, 1): it gives {a.shape} for one sample")

@@ -50,7 +50,6 @@ larger one that fails, the wrong entries are found by halving it. NumPy only: th
 of other tests.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -358,7 +357,7 @@ def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int
         faults.extend(f"{caller} writes to {name}" for name in watch.changed())
         return y, cache
 
-    def backward(dy: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
+    def backward(dy: Array, need_dx: bool = True) -> tuple[Any, dict[str, Array]]:
         arrays = {name: np.full_like(value, np.nan) for name, value in params.items()}
         grads = _Grads(arrays)
         dx = layer.backward(dy, cache, grads, need_dx)
@@ -438,7 +437,7 @@ def _check_rows(network: Network, dy: Array, dx: Array, cache: Cache) -> list[st
     fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
     try:
         (cache,) = network.rows(Caches(network, [cache], dy.shape), half.start, half.stop)
-        alone = network.layers[0].backward(dy[half], cache)
+        alone: Any = network.layers[0].backward(dy[half], cache)
     except Exception as error:  # an array that lacks the rows can raise anything
         return [fault + f"fails ({type(error).__name__}: {error})"]
     bound = TOLERANCE * abs(np.nan_to_num(dx)).max(initial=0.0)  # matrix products of another size are rounded otherwise
@@ -469,37 +468,25 @@ def _check_observe(network: Network, cache: Cache, watch: _Watch) -> list[str]:
     before = network.statistics.copy()
     layer.observe(cache)
     moved = network.statistics.copy()
-    network.statistics = before
+    network.statistics[...] = before
     if _identical(moved, before):
         return ["observe leaves the statistics as they were: move them towards those of the minibatch"]
     return [f"observe writes to {name}" for name in watch.changed()]
 
 
 def _check_float32(layer: Layer, x: Array, train: bool, seed: int) -> list[str]:
-    """float32 in, float32 out: on a copy of the layer with float32 parameters."""
-    twin = _twin(layer)
-    params, statistics = (
-        {name: value.astype(np.float32) for name, value in arrays.items()} for arrays in (layer.params, layer.statistics)
-    )
-    bind(twin, params, statistics)
-    y, cache = twin.forward(x.astype(np.float32), train, _masks(seed))
-    if y.dtype != np.float32:
-        return [f"forward turns float32 into {y.dtype}"]
-    dx = twin.backward(np.ones_like(y), cache, {name: np.empty_like(value) for name, value in params.items()})
+    """float32 in, float32 out: the layer and its parts hold float32 arrays for the moment."""
+    held = layer.params, layer.statistics
+    params, statistics = ({name: value.astype(np.float32) for name, value in arrays.items()} for arrays in held)
+    bind(layer, params, statistics)
+    try:
+        y, cache = layer.forward(x.astype(np.float32), train, _masks(seed))
+        if y.dtype != np.float32:
+            return [f"forward turns float32 into {y.dtype}"]
+        dx = layer.backward(np.ones_like(y), cache, {name: np.empty_like(value) for name, value in params.items()})
+    finally:
+        bind(layer, *held)
     return [f"backward turns float32 into {dx.dtype}"] if dx is not None and dx.dtype != np.float32 else []
-
-
-def _twin(layer: Layer) -> Layer:
-    """A copy of the layer with copies of its parts, wherever it refers to them."""
-    twin = copy.copy(layer)
-    parts = [_twin(part) for part in layer.parts]
-    for name, value in vars(layer).items():
-        if name == "parts":
-            twin.parts = parts
-        for part, copied in zip(layer.parts, parts, strict=True):
-            if value is part:
-                setattr(twin, name, copied)
-    return twin
 
 
 def merge(subject: str, reports: Iterable[Report]) -> Report:

@@ -40,7 +40,9 @@ class Sparse:
         self.n = n
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        n_in, n_out = _matrix_shape(self, out)
+        if out.ndim != 2:
+            raise ArgumentError(f"Sparse starts a matrix (n_in, n_out), not a parameter of shape {out.shape}")
+        n_in, n_out = out.shape
         if self.n > n_in:
             raise ArgumentError(f"Sparse({self.n}) needs at least {self.n} inputs, the layer has {n_in}")
         out[...] = 0
@@ -60,43 +62,6 @@ class Constant:
         out[...] = self.value
 
 
-class AuthorsUniform:
-    """w ~ U(−r, r) from the random stream of the paper's released code, number for number.
-
-    That code gives each network one stream, RandomState([2013, 1, 4]), and draws for each layer the weights and then
-    as many numbers again that it throws away. Its maxout columns are unit-major (j·p + i is piece i of unit j); ours are
-    piece-major (i·n_out + j), so `pieces` permutes them on the way in.
-
-    All layers of one network share one stream:
-
-        stream = authors_stream()
-        Linear(100, 1200, weight=AuthorsUniform(0.05, stream))
-        Maxout(784, 240, 5, weight=AuthorsUniform(0.005, stream, pieces=5))
-    """
-
-    def __init__(self, radius: float, stream: np.random.RandomState, pieces: int = 1) -> None:
-        self.radius, self.stream, self.pieces = radius, stream, pieces
-
-    def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
-        _, columns = _matrix_shape(self, out)
-        for row in out:
-            unit_major = self.stream.uniform(-self.radius, self.radius, columns)
-            row[...] = unit_major.reshape(columns // self.pieces, self.pieces).T.ravel()
-        for _ in out:
-            self.stream.uniform(0, 1, columns)  # drawn and thrown away, as the released code does
-
-
-def _matrix_shape(init: Init, out: np.ndarray) -> tuple[int, int]:
-    if out.ndim != 2:
-        raise ArgumentError(f"{type(init).__name__} starts a matrix (n_in, n_out), not a parameter of shape {out.shape}")
-    return out.shape[0], out.shape[1]
-
-
-def authors_stream() -> np.random.RandomState:
-    """The random stream with which the paper's released code starts each of its networks."""
-    return np.random.RandomState([2013, 1, 4])
-
-
 def bias_from_marginals(images: np.ndarray) -> np.ndarray:
     """b = log(p / (1 − p)), p the mean of each pixel over the data: G's sigmoid output starts at the mean image.
 
@@ -110,8 +75,6 @@ def bias_from_marginals(images: np.ndarray) -> np.ndarray:
         raise ArgumentError(f"bias_from_marginals needs images of shape (n, d), not {images.shape}")
     top = 255 if images.dtype == np.uint8 else 1
     if images.min() != 0 or images.max() != top:
-        raise ArgumentError(
-            f"bias_from_marginals needs data whose minimum is 0 and maximum {top}, not {images.min()} and {images.max()}"
-        )
+        raise ArgumentError(f"bias_from_marginals needs data that span 0 … {top}, not {images.min()} … {images.max()}")
     p = np.clip(images.mean(axis=0, dtype=np.float64) / top, 1e-7, 1 - 1e-7)
     return np.log(p / (1 - p))

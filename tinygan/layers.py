@@ -25,6 +25,9 @@ from tinygan.init import Constant, Init, Uniform
 Cache: TypeAlias = Any
 """What forward hands to backward: None, an array whose first axis is the minibatch, or a tuple of those and of numbers."""
 
+Grads: TypeAlias = dict[str, Array] | None
+"""Where backward writes the gradients of the parameters; None holds them fixed."""
+
 Bias: TypeAlias = float | npt.ArrayLike | None
 """How b starts: one number for all, an array, or None for a layer without b."""
 
@@ -54,14 +57,12 @@ class Layer:
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         raise NotImplementedError
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         raise NotImplementedError
 
     def observe(self, cache: Cache) -> None:
         """Move the statistics towards those of the minibatch whose forward pass, with train=True, returned this cache."""
-        if self.statistic_declarations or any(has_statistics(part) for part in self.parts):
+        if self.statistics:  # those of its parts are among them
             raise ArgumentError(f"{self!r} has statistics: its class must define observe(cache), which updates them")
 
     def config(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class Layer:
         return cls(**config)
 
     @staticmethod
-    def part_grads(grads: dict[str, Array] | None, part: int) -> dict[str, Array] | None:
+    def part_grads(grads: Grads, part: int) -> Grads:
         """Of this layer's `grads`, those of one part, under the part's own names. None stays None."""
         prefix = f"{part}."
         if grads is None:
@@ -101,12 +102,10 @@ class Layer:
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-def has_statistics(layer: Layer) -> bool:
-    """Whether the layer, or a part of it, keeps running statistics."""
-    return bool(layer.statistic_declarations) or any(has_statistics(part) for part in layer.parts)
+        # A bias that is only a shape, or None, is named; the other arguments stand in their order.
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in self.config().items()}
+        arguments = [f"bias={v}" if name == "bias" else repr(v) for name, v in values.items()]
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
 
 class Linear(Layer):
@@ -121,7 +120,7 @@ class Linear(Layer):
 
     def __init__(self, n_in: int, n_out: int, *, weight: Init = Uniform(0.05), bias: Bias = 0.0) -> None:
         require_positive(self, n_in=n_in, n_out=n_out)
-        self.n_in, self.n_out = n_in, n_out
+        self.n_in, self.n_out = int(n_in), int(n_out)
         b = {} if bias is None else {"b": ((n_out,), Constant(bias))}
         self.declarations = {"W": ((n_in, n_out), weight), **b}
 
@@ -133,9 +132,7 @@ class Linear(Layer):
             y += self.b
         return y, x
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x = cache
         if grads is not None:
             xp = get_array_module(x)
@@ -152,9 +149,6 @@ class Linear(Layer):
         """{"bias": None} for a layer without b, else nothing: the last part of its config."""
         return {} if "b" in self.declarations else {"bias": None}
 
-    def __repr__(self) -> str:
-        return f"Linear({self.n_in}, {self.n_out}{', bias=None' * bool(self.no_bias())})"
-
 
 class Maxout(Linear):
     """yⱼ = maxᵢ zᵢⱼ, z = x W + b: the largest of p affine pieces
@@ -169,8 +163,8 @@ class Maxout(Linear):
 
     def __init__(self, n_in: int, n_out: int, pieces: int, *, weight: Init = Uniform(0.05), bias: Bias = 0.0) -> None:
         require_positive(self, n_in=n_in, n_out=n_out, pieces=pieces)
-        super().__init__(n_in, pieces * n_out, weight=weight, bias=bias)
-        self.n_out, self.pieces = n_out, pieces
+        super().__init__(n_in, int(pieces) * int(n_out), weight=weight, bias=bias)
+        self.n_out, self.pieces = int(n_out), int(pieces)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         z, _ = super().forward(x)
@@ -180,9 +174,7 @@ class Maxout(Linear):
             get_array_module(x).maximum(y, z[:, i], out=y)
         return y, (x, z, y)
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x, z, y = cache
         xp = get_array_module(x)
         dz = xp.empty_like(z)
@@ -194,9 +186,6 @@ class Maxout(Linear):
 
     def config(self) -> dict[str, Any]:
         return {"n_in": self.n_in, "n_out": self.n_out, "pieces": self.pieces} | self.no_bias()
-
-    def __repr__(self) -> str:
-        return f"Maxout({self.n_in}, {self.n_out}, {self.pieces}{', bias=None' * bool(self.no_bias())})"
 
 
 class ReLU(Layer):
@@ -212,9 +201,7 @@ class ReLU(Layer):
         y = get_array_module(x).maximum(x, 0)
         return y, y
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         y = cache
         return dy * (y > 0) if need_dx else None
 
@@ -231,22 +218,17 @@ class LeakyReLU(Layer):
     def __init__(self, slope: float = 0.2) -> None:
         if not 0 <= slope < 1:
             raise ArgumentError(f"LeakyReLU: the slope must be in [0, 1), not {slope}")
-        self.slope = slope
+        self.slope = float(slope)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         return get_array_module(x).maximum(x, self.slope * x), x  # s < 1, so the larger is the right one
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x = cache
         return get_array_module(x).where(x > 0, dy, self.slope * dy) if need_dx else None
 
     def config(self) -> dict[str, Any]:
         return {"slope": self.slope}
-
-    def __repr__(self) -> str:
-        return f"LeakyReLU({self.slope})"
 
 
 class Tanh(Layer):
@@ -262,9 +244,7 @@ class Tanh(Layer):
         e = xp.exp(-2 * xp.abs(x))
         return xp.tanh(x), 4 * e / (1 + e) ** 2
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         derivative = cache
         return dy * derivative if need_dx else None
 
@@ -287,9 +267,7 @@ class Sigmoid(Layer):
         e *= large
         return y, e
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         derivative = cache
         return dy * derivative if need_dx else None
 
@@ -321,9 +299,7 @@ class Dropout(Layer):
         mask *= 2**16 / self.threshold
         return x * mask, mask
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         mask = cache
         if not need_dx:
             return None
@@ -331,9 +307,6 @@ class Dropout(Layer):
 
     def config(self) -> dict[str, Any]:
         return {"keep": self.keep}
-
-    def __repr__(self) -> str:
-        return f"Dropout({self.keep})"
 
 
 class Reshape(Layer):
@@ -344,28 +317,24 @@ class Reshape(Layer):
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = tuple(shape)
+        require_positive(self, **{f"shape[{i}]": size for i, size in enumerate(shape)})
+        self.shape = tuple(int(size) for size in shape)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if int(np.prod(x.shape[1:])) != int(np.prod(self.shape)):
             raise ArgumentError(f"{self!r} cannot hold the values of an input of shape {x.shape}")
         return x.reshape(len(x), *self.shape), x.shape[1:]
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         input_shape = cache
         return dy.reshape(len(dy), *input_shape) if need_dx else None
 
     def config(self) -> dict[str, Any]:
         return {"shape": list(self.shape)}
 
-    def __repr__(self) -> str:
-        return f"Reshape({self.shape})"
-
 
 def require_positive(layer: Layer, **sizes: int) -> None:
-    """Raise ArgumentError, in the layer's name, unless each of these sizes is at least 1."""
+    """Raise ArgumentError, in the layer's name, unless each of these sizes is an integer and at least 1."""
     for name, size in sizes.items():
-        if size < 1:
-            raise ArgumentError(f"{type(layer).__name__}: {name} must be at least 1, not {size}")
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise ArgumentError(f"{type(layer).__name__}: {name} must be an integer and at least 1, not {size!r}")

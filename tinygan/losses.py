@@ -69,9 +69,7 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Scalar,
             likelihood_ratio = xp.exp(a_fake)  # D/(1 − D), which is p_data/p_g where D is optimal
             loss = -likelihood_ratio.mean()
         if xp is np and not np.isfinite(loss):
-            raise DivergenceError(
-                f"maximum likelihood cost: the mean of e^a is not a finite {a_fake.dtype}, the largest logit is {a_fake.max()}"
-            )
+            raise DivergenceError(f"maximum likelihood cost: e^a leaves {a_fake.dtype}, the largest logit is {a_fake.max()}")
         return loss, likelihood_ratio * (-1 / m)
     raise ArgumentError(f"unknown generator cost {kind!r}: choose one of {', '.join(GENERATOR_COSTS)}")
 
@@ -100,9 +98,8 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Scalar, Array]:
     device that would wait for it.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu" or not len(logits):
-        raise ArgumentError(
-            f"logits (m, n) and m integer labels are needed, not {logits.shape}, {labels.shape} in {labels.dtype}"
-        )
+        found = f"{logits.shape}, {labels.shape} in {labels.dtype}"
+        raise ArgumentError(f"logits (m, n) and m integer labels are needed, not {found}")
     xp = get_array_module(logits)
     m, n = logits.shape
     if xp is np and not (0 <= labels.min() and labels.max() < n):

@@ -1,14 +1,14 @@
 """A network: layers in a row, the chain rule over them, and all their parameters as one vector θ."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tinygan.backend import Array, ArrayModule, Rng, get_array_module, random_generator, to_device
+from tinygan.description import Description, all_declarations, build_layers, describe_layers, with_parts
 from tinygan.errors import ArgumentError
-from tinygan.init import Init
 from tinygan.layers import Cache, Declarations, Layer
 
 
@@ -44,37 +44,34 @@ class Network:
             raise ArgumentError(f"Network: dtype must be float32 or float64, not {self.dtype}")
         seen: list[Layer] = []
         for i, layer in enumerate(self.layers):
-            for each in with_parts(layer):
-                if not isinstance(each, Layer):
+            for part in with_parts(layer):  # the layer itself is the first of them
+                if not isinstance(part, Layer):
                     raise ArgumentError(f"layer {i} is {layer!r}, no layer: write Network([Linear(2, 3), ReLU()])")
-                if each.in_network or any(each is other for other in seen):
+                if part.in_network or any(part is other for other in seen):
                     raise ArgumentError(f"layer {i}, {layer!r}, is in a network already: make a new layer and copy θ")
-                seen.append(each)
+                seen.append(part)
         rng = random_generator(np, seed, "initial parameters")
         self._layout, self._theta = self._start(lambda layer: layer.declarations, rng)
-        self._statistics_layout, self._statistics = self._start(lambda layer: layer.statistic_declarations, rng)
-        params = self._by_layer(self._layout, self._theta)
-        statistics = self._by_layer(self._statistics_layout, self._statistics)
+        layout, self._statistics = self._start(lambda layer: layer.statistic_declarations, rng)
+        params, statistics = self._by_layer(self._layout, self._theta), self._by_layer(layout, self._statistics)
         for layer, *arrays in zip(self.layers, params, statistics, strict=True):
             bind(layer, *arrays)
         self.mixes_rows = any(layer.mixes_rows for layer in self.layers)
 
     def _start(self, declared: Callable[[Layer], Declarations], rng: np.random.Generator) -> tuple["Layout", Array]:
         """The layout of all declared arrays in one vector, and the vector as it starts."""
-        layout, start = [], 0
-        inits: list[tuple[Layer, Init]] = []
+        layout, inits, stop = [], [], 0
         for i, layer in enumerate(self.layers):
             for name, (shape, init) in all_declarations(layer, declared):
-                stop = start + int(np.prod(shape))
+                start, stop = stop, stop + int(np.prod(shape))
                 layout.append((i, name, shape, start, stop))
-                inits.append((layer, init))
-                start = stop
-        vector = np.empty(start, self.dtype)
-        for (i, name, shape, start, stop), (layer, init) in zip(layout, inits, strict=True):
+                inits.append(init)
+        vector = np.empty(stop, self.dtype)
+        for (i, name, shape, start, stop), init in zip(layout, inits, strict=True):
             try:
                 init(rng, vector[start:stop].reshape(shape))
             except ArgumentError as error:
-                raise ArgumentError(f"parameter {i}.{name} of {layer!r}: {error}") from error
+                raise ArgumentError(f"parameter {i}.{name} of {self.layers[i]!r}: {error}") from error
         return layout, to_device(vector, self.xp)
 
     @property
@@ -85,22 +82,14 @@ class Network:
 
     @theta.setter
     def theta(self, values: Array | float) -> None:
-        self._assign(self._theta, values, "θ")
+        if getattr(values, "shape", None) != self._theta.shape and not isinstance(values, int | float):
+            raise ArgumentError(f"θ is an array of shape {self._theta.shape}: assign one of this shape, not {values!r}")
+        self._theta[...] = values
 
     @property
     def statistics(self) -> Array:
-        """Every running statistic, 1-D, in the order of the layers; assigning copies, as with theta."""
+        """Every running statistic, 1-D, in the order of the layers: net.statistics[...] = v changes the layers."""
         return self._statistics
-
-    @statistics.setter
-    def statistics(self, values: Array | float) -> None:
-        self._assign(self._statistics, values, "statistics")
-
-    @staticmethod
-    def _assign(vector: Array, values: Array | float, name: str) -> None:
-        if getattr(values, "shape", None) != vector.shape and not isinstance(values, int | float):
-            raise ArgumentError(f"{name} is an array of shape {vector.shape}: assign one of this shape, not {values!r}")
-        vector[...] = values
 
     def views(self, vector: Array) -> dict[str, Array]:
         """{"0.W": …, "0.b": …}: the parts of any vector like θ (a gradient, a velocity), in the shapes of the parameters."""
@@ -113,7 +102,7 @@ class Network:
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Caches]:
         """y and the cache that backward needs: one entry a layer. train=True switches dropout on, with masks from rng."""
         self.require_own(x, "input")
-        if isinstance(rng, int):
+        if isinstance(rng, int | np.integer):
             raise ArgumentError("rng must be a generator, random_generator(xp, seed): a seed would repeat its masks each time")
         cache = []
         for layer in self.layers:
@@ -125,7 +114,7 @@ class Network:
         """y without dropout and without keeping a cache."""
         return self.forward(x)[0]
 
-    def backward(self, dy: Array, cache: Caches, grad: Array | None = None, need_dx: bool = True) -> Array | None:
+    def backward(self, dy: Array, cache: Caches, grad: Array | None = None, need_dx: bool = True) -> Array:
         """∂L/∂x, and ∂L/∂θ written into `grad`, a vector like θ.
 
         Without grad, θ is held fixed and its derivative costs nothing. With need_dx=False the chain stops at the lowest
@@ -136,13 +125,13 @@ class Network:
         self._require_mine(cache)
         if dy.shape != cache.shape:
             raise ArgumentError(f"dy must have the shape of the output, {cache.shape}, not {dy.shape}")
-        if grad is not None and (grad.shape != self.theta.shape or grad.dtype != self.dtype):
+        if grad is not None and (grad.shape, grad.dtype) != (self.theta.shape, self.dtype):
             raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.dtype}, not {grad.shape} in {grad.dtype}")
         grads = [None] * len(self.layers) if grad is None else self._by_layer(self._layout, grad)
         lowest = 0 if need_dx else self._layout[0][0] if self._layout and grad is not None else len(self.layers)
         for i in reversed(range(lowest, len(self.layers))):
             dy = self.layers[i].backward(dy, cache[i], grads[i], need_dx=need_dx or i > lowest)  # type: ignore[assignment]
-        return dy if need_dx else None
+        return dy if need_dx else None  # type: ignore[return-value]  # who asks for no dx uses none
 
     def observe(self, cache: Caches) -> None:
         """Move every layer's statistics towards those of the minibatch whose forward pass returned this cache."""
@@ -156,27 +145,23 @@ class Network:
         Raises ArgumentError where a layer mixes rows: there the gradient of some rows depends on all of them.
         """
         if self.mixes_rows:
-            mixing = ", ".join(repr(layer) for layer in self.layers if layer.mixes_rows)
-            raise ArgumentError(f"rows cannot be cut out of this cache: {mixing} mixes the rows of a minibatch")
+            mixing = [layer for layer in self.layers if layer.mixes_rows]
+            raise ArgumentError(f"rows cannot be cut out of this cache: {mixing} mix the rows of a minibatch")
         self._require_mine(cache)
         return Caches(self, (_rows(part, start, stop) for part in cache), (stop - start, *cache.shape[1:]))
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> Description:
         """The layers as data that JSON can hold: [{"class": "Linear", "config": {"n_in": 2, "n_out": 3}}, …].
 
         A class that is not tinygan's is named with its module, "mylayers:Swish".
         """
-        return [{"class": class_name(type(layer)), "config": layer.config()} for layer in self.layers]
+        return describe_layers(self.layers)
 
     @classmethod
     def build(
-        cls,
-        description: list[dict[str, Any]],
-        *,
-        dtype: npt.DTypeLike = np.float32,
-        xp: ArrayModule = np,
+        cls, description: Description, *, dtype: npt.DTypeLike = np.float32, xp: ArrayModule = np,
         layers: Iterable[type[Layer]] = (),
-    ) -> "Network":
+    ) -> "Network":  # fmt: skip
         """The network that describe() described, with parameters as its layers start by default: assign θ.
 
         layers: the classes of your own in it. Nothing is ever imported because a description names it.
@@ -188,10 +173,8 @@ class Network:
         """Raise ArgumentError unless the array is of this network's module and dtype."""
         kind = getattr(array, "dtype", type(array).__name__)
         if get_array_module(array) is not self.xp or kind != self.dtype:
-            raise ArgumentError(
-                f"this network computes with {self.xp.__name__} in {self.dtype}, "
-                f"its {name} is of {type(array).__module__} in {kind}: convert the {name}"
-            )
+            found = f"{type(array).__module__} in {kind}"
+            raise ArgumentError(f"{name} is of {found}, the network of {self.xp.__name__} in {self.dtype}: convert the {name}")
 
     def _require_mine(self, cache: Caches) -> None:
         if getattr(cache, "network", None) is not self:
@@ -215,67 +198,11 @@ Layout = list[tuple[int, str, tuple[int, ...], int, int]]
 """Of each array in a network's vector: its layer, its name there, its shape, where it starts and stops."""
 
 
-def with_parts(layer: Layer) -> Iterator[Layer]:
-    """The layer, its parts, their parts, and so on."""
-    yield layer
-    for part in getattr(layer, "parts", ()):
-        yield from with_parts(part)
-
-
-def all_declarations(
-    layer: Layer, declared: Callable[[Layer], Declarations]
-) -> Iterator[tuple[str, tuple[tuple[int, ...], Init]]]:
-    """What the layer and its parts declare, each part's names with its number: "W", "0.W", "1.0.b", …"""
-    yield from declared(layer).items()
-    for i, part in enumerate(layer.parts):
-        for name, declaration in all_declarations(part, declared):
-            yield f"{i}.{name}", declaration
-
-
 def bind(layer: Layer, params: Mapping[str, Array], statistics: Mapping[str, Array]) -> None:
     """Give a layer, and its parts, the arrays that they declared."""
     layer.params, layer.statistics, layer.in_network = params, statistics, True
     for i, part in enumerate(layer.parts):
         bind(part, layer.part_grads(dict(params), i) or {}, layer.part_grads(dict(statistics), i) or {})
-
-
-def class_name(kind: type[Layer]) -> str:
-    """How a description names a layer's class: "Linear", or "mylayers:Swish" where it is not tinygan's."""
-    own = kind.__module__.partition(".")[0] != __name__.partition(".")[0]
-    return f"{kind.__module__}:{kind.__qualname__}" if own else kind.__name__
-
-
-def build_layers(description: list[dict[str, Any]], own: Iterable[type[Layer]] = ()) -> list[Layer]:
-    """New layers after a description (see Network.describe and Network.build). Allocates no parameters."""
-    known = {class_name(kind): kind for kind in _subclasses(Layer) if ":" not in class_name(kind)}
-    mine = {kind.__qualname__: kind for kind in own}
-    layers = []
-    for i, entry in enumerate(description):
-        try:
-            name, config = entry["class"], dict(entry["config"])
-            module, _, bare = name.rpartition(":")
-            kind = mine[bare] if module else known[name]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArgumentError(
-                f"layer {i} is {entry!r}: its class is not tinygan's and not among those given as layers"
-            ) from error
-        try:
-            layers.append(kind.from_config(config))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ArgumentError(f"layer {i}, {name}, takes no such config, {config}: {error}") from error
-    return layers
-
-
-def parameter_count(layers: Iterable[Layer]) -> int:
-    """How many parameters these layers declare, before anything is allocated."""
-    declared = (all_declarations(layer, lambda each: each.declarations) for layer in layers)
-    return sum(int(np.prod(shape, dtype=object)) for names in declared for _, (shape, _) in names)
-
-
-def _subclasses(kind: type[Layer]) -> Iterator[type[Layer]]:
-    for each in kind.__subclasses__():
-        yield each
-        yield from _subclasses(each)
 
 
 def _rows(cache: Cache, start: int, stop: int) -> Cache:

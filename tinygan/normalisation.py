@@ -5,7 +5,7 @@ from typing import Any
 from tinygan.backend import Array, Rng, get_array_module
 from tinygan.errors import ArgumentError
 from tinygan.init import Constant
-from tinygan.layers import Cache, Layer, require_positive
+from tinygan.layers import Cache, Grads, Layer, require_positive
 
 
 class BatchNorm(Layer):
@@ -29,7 +29,7 @@ class BatchNorm(Layer):
         require_positive(self, n=n)
         if not 0 <= momentum < 1 or not epsilon > 0:
             raise ArgumentError(f"BatchNorm: momentum must be in [0, 1) and epsilon positive, not {momentum} and {epsilon}")
-        self.n, self.momentum, self.epsilon = n, momentum, epsilon
+        self.n, self.momentum, self.epsilon = int(n), float(momentum), float(epsilon)
         self.declarations = {"gamma": ((n,), Constant(1.0)), "beta": ((n,), Constant(0.0))}
         self.statistic_declarations = {"mean": ((n,), Constant(0.0)), "var": ((n,), Constant(1.0))}
 
@@ -37,7 +37,7 @@ class BatchNorm(Layer):
         if x.ndim < 2 or x.shape[-1] != self.n:
             raise ArgumentError(f"{self!r} needs an input of shape (m, …, {self.n}), not {x.shape}")
         if train:
-            if x.size == self.n:
+            if x.size <= self.n:
                 raise ArgumentError(f"{self!r} in training needs two values or more to normalise, not an input {x.shape}")
             axes = tuple(range(x.ndim - 1))
             mean = x.mean(axis=axes)
@@ -50,9 +50,7 @@ class BatchNorm(Layer):
         x_hat *= scale
         return self.gamma * x_hat + self.beta, (x_hat, scale, (mean, var) if train else None)
 
-    def backward(
-        self, dy: Array, cache: Cache, grads: dict[str, Array] | None = None, need_dx: bool = True
-    ) -> Array | None:
+    def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x_hat, scale, minibatch = cache
         axes = tuple(range(dy.ndim - 1))
         dgamma, dbeta = (dy * x_hat).sum(axis=axes), dy.sum(axis=axes)
@@ -74,6 +72,3 @@ class BatchNorm(Layer):
 
     def config(self) -> dict[str, Any]:
         return {"n": self.n, "momentum": self.momentum, "epsilon": self.epsilon}
-
-    def __repr__(self) -> str:
-        return f"BatchNorm({self.n})"

@@ -1,6 +1,7 @@
 """Momentum SGD and Adam on one flat vector, the released code's two schedules, and the max column norm."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,19 +12,24 @@ CHUNK = 1 << 16
 """Entries of θ updated at a time: θ, v, ∇ and η∇ of this many float32 fit into a core's own cache (1 MB)."""
 
 
+Rate: TypeAlias = float | Callable[[int], float]
+"""A learning rate η: a number, or a function of t that gives the η of the t-th update (from 1)."""
+
+After: TypeAlias = Callable[[], object] | None
+"""What to call after each update, as for a max column norm."""
+
+
 class Optimizer:
     """What MomentumSGD and Adam share: θ, the learning rate, and the count of updates.
 
     theta          1-D, updated in place
     learning_rate  η, a number, or a function of t that gives the η of the t-th update (from 1); may be changed between steps
-    after          after() is called after each update, as for a max column norm
+    after          after() is called after each update, as for a max column norm (max_column_norm)
     .updates       how many updates were made
     .state         named vectors like θ that the next update needs: saved with θ in a checkpoint
     """
 
-    def __init__(
-        self, theta: Array, learning_rate: float | Callable[[int], float], after: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, theta: Array, learning_rate: Rate, after: After = None) -> None:
         if theta.ndim != 1:
             raise ArgumentError(f"an optimiser updates one flat vector, not an array of shape {theta.shape}")
         if not callable(learning_rate) and not learning_rate > 0:
@@ -67,14 +73,7 @@ class MomentumSGD(Optimizer):
     .velocity                     v, like theta, starts at 0
     """
 
-    def __init__(
-        self,
-        theta: Array,
-        learning_rate: float | Callable[[int], float],
-        momentum: float = 0.0,
-        *,
-        after: Callable[[], object] | None = None,
-    ) -> None:
+    def __init__(self, theta: Array, learning_rate: Rate, momentum: float = 0.0, *, after: After = None) -> None:
         super().__init__(theta, learning_rate, after)
         if not 0 <= momentum < 1:
             raise ArgumentError(f"the momentum must be in [0, 1), not {momentum}")
@@ -104,15 +103,9 @@ class Adam(Optimizer):
     """
 
     def __init__(
-        self,
-        theta: Array,
-        learning_rate: float | Callable[[int], float],
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        *,
-        after: Callable[[], object] | None = None,
-    ) -> None:
+        self, theta: Array, learning_rate: Rate, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8, *,
+        after: After = None,
+    ) -> None:  # fmt: skip
         super().__init__(theta, learning_rate, after)
         if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
             raise ArgumentError(f"Adam needs β in [0, 1) and ε > 0, not {beta1}, {beta2} and {epsilon}")

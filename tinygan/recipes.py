@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygan.backend import Array, ArrayModule, Rng, Scalar
-from tinygan.gan import GAN, VARIANTS, Noise
+from tinygan.errors import ArgumentError
+from tinygan.gan import GAN, VARIANTS, Judged, Noise
 from tinygan.init import Uniform
 from tinygan.layers import Dropout, Linear, Maxout, ReLU, Sigmoid
 from tinygan.network import Caches, Network
@@ -38,14 +39,45 @@ KEEP_IMAGE, KEEP_HIDDEN = 0.8, 0.5  # dropout in D: the probability of keeping a
 DECAY = 1.000004  # of η, per update
 
 
+class AuthorsUniform:
+    """w ~ U(−r, r) from the random stream of the paper's released code, number for number.
+
+    That code gives each network one stream, RandomState([2013, 1, 4]), and draws for each layer the weights and then
+    as many numbers again that it throws away. Its maxout columns are unit-major (j·p + i is piece i of unit j); ours are
+    piece-major (i·n_out + j), so `pieces` permutes them on the way in.
+
+    All layers of one network share one stream:
+
+        stream = authors_stream()
+        Linear(100, 1200, weight=AuthorsUniform(0.05, stream))
+        Maxout(784, 240, 5, weight=AuthorsUniform(0.005, stream, pieces=5))
+    """
+
+    def __init__(self, radius: float, stream: np.random.RandomState, pieces: int = 1) -> None:
+        self.radius, self.stream, self.pieces = radius, stream, pieces
+
+    def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
+        if out.ndim != 2:
+            raise ArgumentError(f"AuthorsUniform starts a matrix (n_in, n_out), not a parameter of shape {out.shape}")
+        columns = int(out.shape[1])
+        for row in out:
+            unit_major = self.stream.uniform(-self.radius, self.radius, columns)
+            row[...] = unit_major.reshape(columns // self.pieces, self.pieces).T.ravel()
+        for _ in out:
+            self.stream.uniform(0, 1, columns)  # drawn and thrown away, as the released code does
+
+
+def authors_stream() -> np.random.RandomState:
+    """The random stream with which the paper's released code starts each of its networks."""
+    return np.random.RandomState([2013, 1, 4])
+
+
 class Calm(GAN):
     """A departure from the released code: G is trained against D as it is without dropout."""
 
-    def generator_gradient(
-        self, samples: Array, G_cache: Caches, rng: Rng | None, judged: tuple[Array, Caches] | None = None
-    ) -> Scalar:
+    def generator_gradient(self, samples: Array, G_cache: Caches, rng: Rng | None, judged: Judged | None = None) -> Scalar:
         """As GAN.generator_gradient, from a pass of D without dropout."""
-        return super().generator_gradient(samples, G_cache, rng, self.D.forward(samples))
+        return super().generator_gradient(samples, G_cache, rng, Judged(*self.D.forward(samples)))
 
 
 CALM: dict[str, type[GAN]] = {name: type(f"Calm{kind.__name__}", (Calm, kind), {}) for name, kind in VARIANTS.items()}

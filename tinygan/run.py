@@ -47,11 +47,12 @@ from tinygan.backend import (
 )
 from tinygan.checkpoint import Checkpoint, load_checkpoint
 from tinygan.datasets import Dataset, Split
+from tinygan.description import build_layers, parameter_count
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.gan import PRIORS, VARIANTS, Generator, Noise, generate
 from tinygan.layers import Layer
 from tinygan.losses import GENERATOR_COSTS
-from tinygan.network import Network, build_layers, parameter_count
+from tinygan.network import Network
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
 from tinygan.training import Trainer
 
@@ -398,15 +399,17 @@ def write_json(path: Path, content: Any) -> None:
 
 def environment(xp: ArrayModule = np) -> dict[str, Any]:
     """Where a result was made: versions, cores, commit."""
-    import tinygan
-
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     try:
         commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):  # not a checkout, or no git
         commit = None
+    try:
+        version = importlib.metadata.version("tinygan")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        version = None
     return {
-        "tinygan": tinygan.__version__,
+        "tinygan": version,
         "commit": commit,
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -465,7 +468,7 @@ def load_run(
         G = Network(made, dtype=theta.dtype, xp=xp)
         G.theta = xp.asarray(theta)
         if G.statistics.size:
-            G.statistics = xp.asarray(checkpoint.vectors["G.statistics"])
+            G.statistics[...] = xp.asarray(checkpoint.vectors["G.statistics"])
     except (ArgumentError, KeyError) as error:
         raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
     return checkpoint, Generator(G, noise)

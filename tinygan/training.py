@@ -21,7 +21,7 @@ from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tinygan.errors import ArgumentError, CheckpointError, DivergenceError
 from tinygan.gan import Batch, Player
 from tinygan.network import Network
-from tinygan.optim import momentum_schedule
+from tinygan.optim import Optimizer, momentum_schedule
 
 REPORT_ROWS = 1000
 """A model is reported on over this many held-out rows, with dropout off."""
@@ -107,7 +107,7 @@ class Trainer:
         own = getattr(model, "batch_size", None)
         batch_size = own or 100 if batch_size is None else batch_size
         if own not in (None, batch_size):
-            raise ArgumentError(f"the model draws minibatches of {own}, the trainer of {batch_size}: give both one batch_size")
+            raise ArgumentError(f"the model's minibatches have {own} rows, the trainer's {batch_size}: give one batch_size")
         self.batch_size, self.seed, self.momentum, self.prepare = batch_size, seed, momentum, prepare
         self.images, self.labels = self._arrays(train)
         images, labels = self._arrays(validation, REPORT_ROWS)
@@ -161,16 +161,20 @@ class Trainer:
                 if (i + 1) % look == 0 and i + 1 < self.iterations:
                     self._guard(names, to_host(costs[i + 1 - look : i + 1]), epoch, i + 1 - look)
             report = model.report(self.held_out, Streams(self.seed, 0, self.xp))
+            given = [*report, *names, "epoch", "learning_rate", "momentum"]
+            twice = sorted({name for name in given if given.count(name) > 1})
+            if twice:
+                raise ArgumentError(f"two figures of an epoch are named {', '.join(twice)}: rename the model's cost or report")
             figures = self.xp.stack([self.xp.asarray(figure, self.dtype) for figure in (*report.values(), self._finite())])
             numbers = to_host(self.xp.concatenate([costs.ravel(), figures])).astype(np.float64)
         costs, figures = numbers[: costs.size].reshape(costs.shape), numbers[costs.size :].tolist()
         self._guard(names, costs, epoch, 0)
         if not figures.pop():
-            what = describe_divergence("a parameter is not finite", model.players)
+            what = describe_divergence("a parameter or a running statistic is not finite", model.players)
             raise DivergenceError(f"{_place(epoch, self.iterations - 1)}: {what}")
         row = {"epoch": epoch} | dict(zip(report, figures, strict=True))
         row |= dict(zip(names, costs.mean(axis=0).tolist(), strict=True))
-        row["learning_rate"] = optimizers[0].learning_rate_at(optimizers[0].updates)
+        row["learning_rate"] = _learning_rate(optimizers[0])
         if with_momentum:
             row["momentum"] = with_momentum[0].momentum
         self.epoch = epoch
@@ -222,7 +226,7 @@ class Trainer:
 
     def _vectors(self) -> dict[str, Array]:
         """All arrays of a run by the names that they have in a checkpoint: "G.theta", "G.velocity", …, "state.chains"."""
-        vectors = {}
+        vectors: dict[str, Array] = {}
         for name, (network, optimizer) in self.model.players.items():
             vectors |= {f"{name}.theta": network.theta}
             vectors |= {f"{name}.{key}": array for key, array in optimizer.state.items()}
@@ -232,7 +236,8 @@ class Trainer:
 
     def _arrays(self, data: Rows | Array, n: int | None = None) -> tuple[Array, Array | None]:
         """The first n rows of the data and their labels, if they have any, on the networks' device."""
-        images, labels = getattr(data, "images", data), getattr(data, "labels", None)
+        images: Any = getattr(data, "images", data)
+        labels: Any = getattr(data, "labels", None)
         if not hasattr(images, "dtype"):
             raise ArgumentError(f"the data are {type(images).__name__}: give an array (n, d), or a data set's split")
         if labels is not None and len(labels) != len(images):
@@ -281,29 +286,36 @@ def guard(costs: Mapping[str, float], players: Mapping[str, Player], place: str 
 
 def describe_divergence(what: str, players: Mapping[str, Player]) -> str:
     """What went wrong, with the largest parameter and the learning rate of each player, and what to do."""
-    largest = (_worst_parameter(name, player.network) for name, player in players.items())
-    rates = (
-        f"{player.optimizer.learning_rate_at(max(1, player.optimizer.updates)):.4g} for {name}"
-        for name, player in players.items()
-    )
+    largest = (_worst_values(name, player.network) for name, player in players.items())
+    rates = (f"{_learning_rate(player.optimizer):.4g} for {name}" for name, player in players.items())
     return (
         f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: lower it; "
         f"checkpoints of earlier epochs are intact"
     )
 
 
+def _learning_rate(optimizer: Optimizer) -> float:
+    """η of the last update, or of the first where there was none yet: a schedule begins at t = 1."""
+    return optimizer.learning_rate_at(max(1, optimizer.updates))
+
+
 def _place(epoch: int, i: int) -> str:
     return f"iteration {i + 1} of epoch {epoch}"
 
 
-def _worst_parameter(player: str, network: Network) -> str:
-    """The first parameter that is not finite, else the one with the largest entry, in words."""
+def _worst_values(player: str, network: Network) -> str:
+    """The first parameter that is not finite, else the one with the largest entry, in words; and statistics not finite."""
+    statistics = network.statistics
+    lost = int((~network.xp.isfinite(statistics)).sum())
+    and_statistics = f", and {lost} of its {statistics.size} running statistics are not finite" if lost else ""
     largest = {name: float(abs(values).max()) for name, values in network.parameters().items()}
     if not largest:
-        return f"{player} has no parameters"
+        return f"{player} has no parameters{and_statistics}"
     spoilt = [name for name in largest if not np.isfinite(largest[name])]
     name = spoilt[0] if spoilt else max(largest, key=lambda name: largest[name])
     layer = network.layers[int(name.split(".")[0])]
     if spoilt:
-        return f"{len(spoilt)} of {player}'s {len(largest)} parameters are not finite, the first is {name} of {layer!r}"
-    return f"the largest entry of {player} is {largest[name]:.4g}, in {name} of {layer!r}"
+        words = f"{len(spoilt)} of {player}'s {len(largest)} parameters are not finite, the first is {name} of {layer!r}"
+    else:
+        words = f"the largest entry of {player} is {largest[name]:.4g}, in {name} of {layer!r}"
+    return words + and_statistics

@@ -94,6 +94,6 @@ def filled(page: Path, tables: Mapping[str, str]) -> str:
         if stop < start:
             raise DataError(f"{page}: {markers[1]} stands before its {markers[0]}: change their order")
         old = text[start:stop]
-        new = old.replace(old.strip(), table) if old.strip() else f"\n{table}\n"
+        new = old.replace(old.strip(), table) if old.strip() else f"\n\n{table}\n\n"
         text = text[:start] + new + text[stop:]
     return text

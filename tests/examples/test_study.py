@@ -23,7 +23,7 @@ from tinygan import (
     load_checkpoint,
     load_mnist,
 )
-from tinygan.datasets import pixels
+from tinygan.backend import pixels
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, evaluate
 from tinygan.training import Trainer
 

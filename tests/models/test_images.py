@@ -9,7 +9,7 @@ from PIL import Image
 from strict_cupy import host
 
 from tinygan import images
-from tinygan.datasets import pixels
+from tinygan.backend import pixels
 from tinygan.errors import ArgumentError
 from tinygan.images import (
     GAP,

@@ -13,7 +13,8 @@ from helpers import idx
 from strict_cupy import host
 
 from tinygan import parzen
-from tinygan.datasets import load_mnist, pixels
+from tinygan.backend import pixels
+from tinygan.datasets import load_mnist
 from tinygan.errors import ArgumentError, DataError
 from tinygan.parzen import (
     AUTHORS_SIGMAS,

@@ -1,0 +1,80 @@
+"""Layers as data: what a layer and its parts declare, and a description that JSON can hold, from which they are built again.
+
+A description names classes; nothing is ever imported because it names them. Your own classes are given by hand.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygan.errors import ArgumentError
+from tinygan.init import Init
+from tinygan.layers import Declarations, Layer
+
+Description = list[dict[str, Any]]
+"""[{"class": "Linear", "config": {"n_in": 2, "n_out": 3}}, …]"""
+
+
+def with_parts(layer: Layer) -> Iterator[Layer]:
+    """The layer, its parts, their parts, and so on."""
+    yield layer
+    for part in getattr(layer, "parts", ()):
+        yield from with_parts(part)
+
+
+def all_declarations(
+    layer: Layer, declared: Callable[[Layer], Declarations]
+) -> Iterator[tuple[str, tuple[tuple[int, ...], Init]]]:
+    """What the layer and its parts declare, each part's names with its number: "W", "0.W", "1.0.b", …"""
+    yield from declared(layer).items()
+    for i, part in enumerate(layer.parts):
+        for name, declaration in all_declarations(part, declared):
+            yield f"{i}.{name}", declaration
+
+
+def describe_layers(layers: Sequence[Layer]) -> Description:
+    """Each layer's class and config. A class that is not tinygan's is named with its module, "mylayers:Swish"."""
+    return [{"class": class_name(type(layer)), "config": layer.config()} for layer in layers]
+
+
+def class_name(kind: type[Layer]) -> str:
+    """How a description names a layer's class: "Linear", or "mylayers:Swish" where it is not tinygan's."""
+    own = kind.__module__.partition(".")[0] != __name__.partition(".")[0]
+    return f"{kind.__module__}:{kind.__qualname__}" if own else kind.__name__
+
+
+def build_layers(description: Description, own: Iterable[type[Layer]] = ()) -> list[Layer]:
+    """New layers after a description (see Network.describe and Network.build). Allocates no parameters."""
+    known = {class_name(kind): kind for kind in _subclasses(Layer) if ":" not in class_name(kind)}
+    mine = {kind.__qualname__: kind for kind in own}
+    layers = []
+    for i, entry in enumerate(description):
+        try:
+            name, config = entry["class"], dict(entry["config"])
+            module, _, bare = name.rpartition(":")
+            kind = mine[bare] if module else known[name]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArgumentError(
+                f"layer {i} is {entry!r}: its class is not tinygan's and not among those given as layers"
+            ) from error
+        try:
+            layer = kind.from_config(config)
+            if unknown := config.keys() - layer.config().keys():
+                raise ArgumentError(f"a config does not hold {', '.join(map(str, unknown))}")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArgumentError(f"layer {i}, {name}, takes no such config, {config}: {error}") from error
+        layers.append(layer)
+    return layers
+
+
+def parameter_count(layers: Iterable[Layer]) -> int:
+    """How many parameters these layers declare, before anything is allocated."""
+    declared = (all_declarations(layer, lambda each: each.declarations) for layer in layers)
+    return sum(int(np.prod(shape, dtype=object)) for names in declared for _, (shape, _) in names)
+
+
+def _subclasses(kind: type[Layer]) -> Iterator[type[Layer]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _subclasses(each)
