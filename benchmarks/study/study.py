@@ -323,7 +323,7 @@ def learns(record: dict[str, Any]) -> bool:
 def count(learning: dict[int, bool]) -> str:
     """How many seeds learn, and which, unless all or none do."""
     seeds = [str(seed) for seed, does in sorted(learning.items()) if does]
-    which = f": seeds {', '.join(seeds)}" if 0 < len(seeds) < len(learning) else ""
+    which = f": seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if 0 < len(seeds) < len(learning) else ""
     return f"{len(seeds)} of {len(learning)}{which}"
 
 
