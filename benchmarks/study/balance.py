@@ -45,7 +45,6 @@ from tinygan import (
     run,
 )
 from tinygan.backend import Array, Scalar
-from tinygan.gan import Judged
 from tinygan.network import Caches
 
 RESULTS = records.RESULTS / "balance.json"
@@ -71,7 +70,7 @@ class BetweenGAN(GAN):
             self.D_optimizer.step(self.D_grad)
         if z == "fresh":
             samples, G_cache = self.G.forward(self.sample_noise(streams), train=True, rng=rng)
-        judged = forward(self.D, samples, gradient.judged.cache if masks == "same" else None, rng)
+        judged = forward(self.D, samples, self.judged(gradient)[1] if masks == "same" else None, rng)
         G_cost = self.generator_gradient(samples, G_cache, rng, judged)
         if theta_d == "old":
             self.D_optimizer.step(self.D_grad)
@@ -79,10 +78,10 @@ class BetweenGAN(GAN):
         return {"discriminator_cost": gradient.cost, "generator_cost": G_cost}
 
 
-def forward(D: Network, x: Array, like: Caches | None, rng: Any) -> Judged:
+def forward(D: Network, x: Array, like: Caches | None, rng: Any) -> tuple[Array, Caches]:
     """D's forward pass for training, with the dropout masks of the forward pass whose cache is `like`, or with new ones."""
     if like is None:
-        return Judged(*D.forward(x, train=True, rng=rng))
+        return D.forward(x, train=True, rng=rng)
     cache = []
     for layer, layer_like in zip(D.layers, like, strict=True):
         if isinstance(layer, Dropout):
@@ -90,7 +89,7 @@ def forward(D: Network, x: Array, like: Caches | None, rng: Any) -> Judged:
         else:
             x, layer_cache = layer.forward(x, True, rng)
         cache.append(layer_cache)
-    return Judged(x, Caches(D, cache, x.shape))
+    return x, Caches(D, cache, x.shape)
 
 
 def prepare(seed: int, data: str | None, choice: str) -> Trainer:
@@ -138,13 +137,13 @@ def look(path: Path, data: str | None, repeats: int = 20) -> dict[str, Any]:
         samples, G_cache = gan.G.forward(z)
         judged = forward(gan.D, samples, masks, dropout_rng)
         gan.generator_gradient(samples, G_cache, dropout_rng, judged)
-        return float(judged.a.mean()), gan.G_grad.copy()
+        return float(judged[0].mean()), gan.G_grad.copy()
 
     found = []
     for _ in range(repeats):
         gan.D.theta, gan.D_optimizer.velocity[:] = start
         own, fresh = (gan.noise(noise_rng, m) for _ in range(2))
-        own_masks = gan.discriminator_gradient(next(batches).x, gan.G(own), dropout_rng).judged.cache
+        _, own_masks = gan.judged(gan.discriminator_gradient(next(batches).x, gan.G(own), dropout_rng))
         fresh_masks = gan.D.forward(gan.G(fresh), train=True, rng=dropout_rng)[1]
         before, before_fresh = logit_and_gradient(own, own_masks), logit_and_gradient(fresh, fresh_masks)
         before_masks, before_z = logit_and_gradient(own, fresh_masks), logit_and_gradient(fresh, own_masks)
