@@ -13,7 +13,7 @@ STATEMENTS = [*(f"Eq. {n}" for n in range(1, 7)), "Proposition 1", "Theorem 1", 
 
 FILE = r"(?:tinygan|examples|tests|benchmarks)/[\w./-]+?\.\w+"
 NAMES = sorted(set(re.findall(rf"`({FILE})(?:(?:::|:)([\w.]+))?`", TEXT)))
-LINKS = sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT)))
+LINKS = sorted(set(re.findall(r"\]\(([^)#]+)", TEXT)))
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
@@ -69,7 +69,7 @@ def test_the_code_that_the_guide_shows_is_in_a_file_named_above_it(block):
 def test_every_numbered_statement_has_its_code_its_test_and_its_picture(statement):
     text = next(text for title, text in SECTIONS.items() if re.search(rf"{statement}\b", title))
     assert re.search(r"`(tinygan|examples)/\w+\.py:[\w.]+`", text), "no code"
-    assert re.search(r"`tests/\w+\.py::test_\w+`", text), "no test"
+    assert re.search(r"`tests/[\w/]+\.py::test_\w+`", text), "no test"
     assert re.search(r"\]\(figures/\w+\.(png|gif)\)|^- Picture: ", text, re.MULTILINE), "no picture"
 
 
