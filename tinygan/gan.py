@@ -116,7 +116,6 @@ class GAN:
 
     variant = "alternating"
     state: Mapping[str, Array] = {}
-    discriminator_loss = staticmethod(discriminator_loss)  # J(D) = −½ V and its gradients by D's logits
 
     def __init__(
         self, G: Network, D: Network, G_optimizer: Optimizer, D_optimizer: Optimizer, *,
@@ -206,7 +205,7 @@ class GAN:
     def judged(self, gradient: Gradient) -> Judged:
         """D's logits of the samples in a gradient of D, and the cache of their rows."""
         (*_, cache), n = gradient.caches, len(gradient.a_fake)
-        return gradient.a_fake, cache if self.D.mixes_rows else self.D.rows(cache, cache.shape[0] - n, cache.shape[0])
+        return gradient.a_fake, cache if len(gradient.caches) > 1 else self.D.rows(cache, cache.shape[0] - n, cache.shape[0])
 
     def together(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """Data and samples go through D as one minibatch of 2m rows: half the matrix products, each twice as large."""
@@ -226,6 +225,10 @@ class GAN:
         self.D.backward(da_fake, fake_cache, self.D_grad, need_dx=False)
         self.D_grad += real_grad
         return Gradient(D_cost, a_fake, (real_cache, fake_cache))
+
+    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
+        """J(D) = −½ V and its gradients by D's logits of data and of samples."""
+        return discriminator_loss(a_real, a_fake)
 
     # ---- What a Trainer asks of a model beside `iteration` and `state`
 
@@ -299,8 +302,7 @@ class Printed(GAN):
     def __init__(self, *players: Any, generator_cost: str = "minimax", **options: Any) -> None:
         super().__init__(*players, generator_cost=generator_cost, **options)
 
-    @staticmethod
-    def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
+    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
         """−V = 2 J(D) and its gradients by D's logits of data and of samples."""
         D_cost, da_real, da_fake = discriminator_loss(a_real, a_fake)
         return 2 * D_cost, 2 * da_real, 2 * da_fake

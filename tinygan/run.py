@@ -400,14 +400,16 @@ def write_json(path: Path, content: Any) -> None:
 
 def environment(xp: ArrayModule = np) -> dict[str, Any]:
     """Where a result was made: versions, cores, commit."""
+    import importlib.metadata as metadata  # here: it is slow to import
+
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     try:
         commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):  # not a checkout, or no git
         commit = None
     try:
-        version = importlib.metadata.version("tinygan")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        version = metadata.version("tinygan")
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
         version = None
     return {
         "tinygan": version,

@@ -25,7 +25,7 @@ GROUND = ["errors", "backend", "init"]
 ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "network", "losses", "optim", "gan"]  # downwards
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]
-TOP = ["run", "testing", "tinygan", "__main__"]  # these import anything that is not further to the right
+TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
 OTHERS = ["gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
