@@ -23,7 +23,6 @@ And those that run examples/mnist.py on a tiny set in MNIST's format, with tiny 
 import functools
 import signal
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +30,6 @@ import strict_cupy
 from helpers import SMALL, idx
 
 from tinygan.backend import cupy_problem, get_backend
-
 
 no_device = functools.cache(cupy_problem)
 
