@@ -440,7 +440,8 @@ def test_all_bytes_are_forced_to_the_disk_before_the_rename_and_the_rename_after
     monkeypatch.setattr(os, "replace", logged_replace)
     with write_atomically(path) as file:
         file.write(b"x" * 10_000)  # more than Python buffers
-    assert log == ["fsync of 10000 bytes", "rename of 10000 bytes", "fsync of the folder"]
+        file.write(b"y" * 10)  # and less
+    assert log == ["fsync of 10010 bytes", "rename of 10010 bytes", "fsync of the folder"]
 
 
 def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path, monkeypatch):
