@@ -12,7 +12,7 @@ import pytest
 from helpers import idx
 from strict_cupy import host
 
-from tinygan import score
+from tinygan import parzen, score
 from tinygan.backend import pixels
 from tinygan.datasets import load_mnist
 from tinygan.errors import ArgumentError, DataError
