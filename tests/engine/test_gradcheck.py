@@ -354,7 +354,8 @@ def and_return_dx(action):
     ],
 )
 def test_a_callers_array_that_is_overwritten_is_named(layer, who, what):
-    assert rejected(layer()).splitlines()[1].split() == [who, "writes", "to", what]
+    words = rejected(layer()).splitlines()[1].split()
+    assert (words[0], words[-1]) == (who, what)
 
 
 def test_a_layer_that_overwrites_x_is_not_accused_of_a_wrong_derivative():
