@@ -37,7 +37,7 @@ def test_each_word_of_a_choice_sets_its_own_difference(choice, monkeypatch):
 
     def of_D(x, samples, rng):
         gradient = D_gradient(x, samples, rng)
-        updates.append((theta, samples, gradient.fake_cache[0]))
+        updates.append((theta, samples, gan.judged(gradient)[1][0]))
         return gradient
 
     def of_G(D, x, like, rng):
