@@ -287,11 +287,3 @@ def test_the_study_shows_the_test_log_likelihood_at_the_best_epoch_by_validation
         study.take_in(folder)
     run("a", "--epochs", 2, "--overwrite")
     assert not list(folder.glob("*.evaluation.json"))
-
-
-def test_a_record_replaces_the_one_of_its_key_and_no_other(tmp_path):
-    path, key = tmp_path / "records.json", ("run", "seed")
-    assert records.read_records(path) == []
-    for record in {"run": "a", "seed": 0, "x": 1}, {"run": "a", "seed": 1, "x": 2}, {"run": "a", "seed": 0, "x": 3}:
-        records.keep_record(path, record, key)
-    assert [record["x"] for record in records.read_records(path)] == [2, 3]
