@@ -86,7 +86,7 @@ def neighbour_grid(samples: Array, data: Array, image_shape: Sequence[int], colu
     samples, data = to_host(samples), to_host(data)
     if columns < 2 or len(samples) % (columns - 1):
         raise ArgumentError(
-            f"{len(samples)} samples do not fill rows of {columns - 1}: columns is {columns}, and the last is for nearest examples"
+            f"{len(samples)} samples do not fill rows of {columns - 1}: columns is {columns}, the last for nearest examples"
         )
     tiles = to_uint8(samples, image_shape)
     indices, _ = nearest_neighbours(samples[columns - 2 :: columns - 1], data)
