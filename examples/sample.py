@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import generate, get_backend, load_mnist, pixels, random_generator, run, to_host
+from tinygan import ArgumentError, generate, get_backend, load_mnist, pixels, random_generator, run, to_host
 from tinygan.backend import BACKENDS
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
 
@@ -50,14 +50,13 @@ def program() -> None:
     out.mkdir(parents=True, exist_ok=True)
 
     samples = to_host(generator.sample(args.n, args.seed))
-    shape = settings.get("image_shape") or square(samples.shape[1])  # earlier checkpoints do not have it
     np.save(out / "samples.npy", samples, allow_pickle=False)
+    shape = settings.get("image_shape") or square(samples.shape[1])  # earlier checkpoints do not have it
     save_png(out / "samples.png", image_grid(samples[: COLUMNS**2], shape, COLUMNS))
     print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
 
     if args.nearest:
-        dataset = load_mnist(args.data)
-        run.require_same_data(settings, dataset)
+        dataset = run.trained_on(settings, load_mnist(args.data))
         rng = random_generator(xp, args.seed, "nearest")
         fair = to_host(generate(generator, max(NEAREST, MEMORISATION), rng))
         save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))
@@ -78,9 +77,12 @@ def program() -> None:
 
 
 def square(d: int) -> tuple[int, ...]:
-    """The shape of square images with d values: grey, or in three colours."""
-    side = math.isqrt(d)
-    return (side, side) if side * side == d else (math.isqrt(d // 3), math.isqrt(d // 3), 3)
+    """The shape of square images with d values: grey, or in three colours. Raises ArgumentError where there is none."""
+    for colours in (), (3,):
+        side = math.isqrt(d // math.prod(colours))
+        if math.prod((side, side, *colours)) == d:
+            return side, side, *colours
+    raise ArgumentError(f"samples.npy is written, but no picture: its rows of {d} values are no square images")
 
 
 if __name__ == "__main__":

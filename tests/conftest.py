@@ -23,15 +23,14 @@ And those that run examples/mnist.py on a tiny set in MNIST's format, with tiny 
 import functools
 import signal
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import strict_cupy
 from helpers import SMALL, idx
 
+import tinygan.run
 from tinygan.backend import cupy_problem, get_backend
-
 
 no_device = functools.cache(cupy_problem)
 
@@ -79,14 +78,22 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture
+def other_data(tmp_path):
+    """Fewer images than in `data`, of the same size."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name, n in ("train", 60), ("t10k", 10):
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(np.zeros((n, 6, 6), np.uint8)))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n, np.uint8)))
+    return folder
+
+
+@pytest.fixture
 def draw_curves(monkeypatch):
     """Few samples, and no curves: matplotlib takes longer than all the rest. Returns what draws them."""
-    import common  # in here: the engine's tests do without what the examples need
-    import mnist
-
-    original = common.draw_curves
-    monkeypatch.setattr(mnist, "SAMPLES", 50)
-    monkeypatch.setattr(common, "draw_curves", lambda *_: None)
+    original = tinygan.run.draw_curves
+    monkeypatch.setattr(tinygan.run, "SAMPLES", 50)
+    monkeypatch.setattr(tinygan.run, "draw_curves", lambda *_: None)
     return original
 
 
@@ -104,7 +111,7 @@ def call(monkeypatch, draw_curves):
 @pytest.fixture
 def run(call, data, tmp_path):
     """run(name, *arguments): examples/mnist.py, into a folder of that name."""
-    import mnist
+    import mnist  # in here: the engine's tests do without the examples
 
     def run(name, *arguments):
         call(mnist.program, "--data", data, "--out", tmp_path / name, "--evaluate-every", 2, *SMALL, *arguments)

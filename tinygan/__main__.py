@@ -26,7 +26,7 @@ from tinygan.errors import DataError, TinyganError
 
 COMMANDS = {  # its module, and what it does
     "gradcheck": ("derivatives", "compare every derivative in tinygan with its numeric value, in seconds"),
-    "parzen": ("parzen", "the paper's log-likelihood, of anyone's samples"),
+    "parzen": ("score", "the paper's log-likelihood, of anyone's samples"),
 }
 DOCTOR = "what this machine has, and how to install what it lacks"
 

@@ -88,8 +88,7 @@ def get_backend(name: str = "auto") -> ArrayModule:
     if problem is None:
         import cupy
 
-        module: ArrayModule = cupy
-        return module
+        return cupy
     if name == "cupy":
         raise BackendError(f"{problem}: {INSTALL_CUPY}")
     print(f"backend: NumPy on the CPU ({problem})", file=sys.stderr)
@@ -99,14 +98,12 @@ def get_backend(name: str = "auto") -> ArrayModule:
 def to_host(x: Any) -> npt.NDArray[Any]:
     """x as a NumPy array; an array on the device is copied."""
     xp = get_array_module(x)
-    host: npt.NDArray[Any] = np.asarray(x) if xp is np else xp.asnumpy(x)
-    return host
+    return np.asarray(x) if xp is np else xp.asnumpy(x)
 
 
 def to_device(x: Any, xp: ArrayModule) -> Array:
     """x as an array of the module xp; nothing is copied if it is one already."""
-    moved: Array = xp.asarray(x)
-    return moved
+    return xp.asarray(x)
 
 
 def pixels(images: Array, xp: ArrayModule = np, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -160,8 +157,7 @@ def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:
     31 bits.
     """
     if not isinstance(rng, np.random.Generator):
-        drawn: Array = rng.integers(0, 2**16, size=shape, dtype=np.uint16)
-        return drawn
+        return rng.integers(0, 2**16, size=shape, dtype=np.uint16)
     size = int(np.prod(shape))
     words = rng.integers(0, 2**64 - 1, size=-(-size // 4), dtype=np.uint64, endpoint=True)
     return words.view(np.uint16)[:size].reshape(shape)
@@ -179,14 +175,15 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    file = open(temporary, "xb")
     try:
-        with open(temporary, "xb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # if it could not be created, there is nothing to remove
+        with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     # Force the rename itself to the disk. Some systems cannot open or sync a folder.

@@ -59,7 +59,7 @@ def build_layers(description: Description, own: Iterable[type[Layer]] = ()) -> l
                 f"layer {i} is {entry!r}: its class is not tinygan's, and not in the classes given as `layers`"
             ) from error
         try:
-            layer = kind.from_config(config)
+            layer = kind(**config)
             if unknown := config.keys() - layer.config().keys():
                 raise ArgumentError(f"unknown in a config: {', '.join(map(str, unknown))}")
         except (TypeError, ValueError, OverflowError) as error:

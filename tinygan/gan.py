@@ -9,7 +9,7 @@ printed        Printed, Algorithm 1 as printed: its order, D ascends V itself, G
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +57,7 @@ class Noise:
 
     def __call__(self, rng: Rng, m: int, dtype: npt.DTypeLike = np.float32) -> Array:
         if self.kind == "uniform":
-            z: Array = (rng.random((m, self.n), dtype=dtype) * 2 - 1) * 3**0.5
-            return z
+            return (rng.random((m, self.n), dtype=dtype) * 2 - 1) * 3**0.5
         z = rng.standard_normal((m, self.n), dtype=dtype)
         return z if self.kind == "gaussian" else z / (z * z).sum(axis=1, keepdims=True) ** 0.5
 
@@ -85,22 +84,18 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
         raise ArgumentError(f"the number of samples must be at least 1, not {n}")
     drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else rng
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
-    samples: Array = G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
-    return samples
+    return G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
 
 
-class Judged(NamedTuple):
-    """D's logits of the samples, and the cache of these rows."""
-
-    a: Array
-    cache: Caches
+Judged: TypeAlias = tuple[Array, Caches]
+"""D's logits of samples, and the cache of the forward pass that gave them."""
 
 
 class Gradient(NamedTuple):
-    """What a gradient of D returns: J(D), D's judgement of the samples, and the caches of all its forward passes."""
+    """What a gradient of D returns: J(D), D's logits of the samples, and the caches of its one or two forward passes."""
 
     cost: Scalar
-    judged: Judged
+    a_fake: Array
     caches: tuple[Caches, ...]
 
 
@@ -121,7 +116,6 @@ class GAN:
 
     variant = "alternating"
     state: Mapping[str, Array] = {}
-    discriminator_loss = staticmethod(discriminator_loss)  # J(D) = −½ V and its gradients by D's logits
 
     def __init__(
         self, G: Network, D: Network, G_optimizer: Optimizer, D_optimizer: Optimizer, *,
@@ -130,18 +124,18 @@ class GAN:
     ) -> None:  # fmt: skip
         if generator_cost not in GENERATOR_COSTS:
             raise ArgumentError(f"unknown generator cost {generator_cost!r}: choose one of {', '.join(GENERATOR_COSTS)}")
-        if min(k, generator_steps, batch_size) < 1:
-            raise ArgumentError(f"k, generator_steps, batch_size must be at least 1, not {k}, {generator_steps}, {batch_size}")
+        for name, number in ("k", k), ("generator_steps", generator_steps), ("batch_size", batch_size):
+            if number < 1:
+                raise ArgumentError(f"{name} must be at least 1, not {number}")
         if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
             raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
         if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
             raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
         _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
-        self.noise, self.batch_size = noise, batch_size
-        self.generator_cost, self.k, self.generator_steps = generator_cost, k, generator_steps
-        self.G_grad: Array = G.xp.empty_like(G.theta)
-        self.D_grad: Array = D.xp.empty_like(D.theta)
+        self.noise, self.batch_size, self.generator_cost = noise, batch_size, generator_cost
+        self.k, self.generator_steps = k, generator_steps
+        self.G_grad, self.D_grad = G.xp.empty_like(G.theta), D.xp.empty_like(D.theta)
 
     # ---- Algorithm 1
 
@@ -208,13 +202,18 @@ class GAN:
             raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
         return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
+    def judged(self, gradient: Gradient) -> Judged:
+        """D's logits of the samples in a gradient of D, and the cache of their rows."""
+        (*_, cache), n = gradient.caches, len(gradient.a_fake)
+        return gradient.a_fake, cache if len(gradient.caches) > 1 else self.D.rows(cache, cache.shape[0] - n, cache.shape[0])
+
     def together(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """Data and samples go through D as one minibatch of 2m rows: half the matrix products, each twice as large."""
-        xp, m, n = self.D.xp, len(x), len(samples)
+        xp, m = self.D.xp, len(x)
         a, cache = self.D.forward(xp.concatenate([x, samples]), train=True, rng=rng)
         D_cost, da_real, da_fake = self.discriminator_loss(a[:m], a[m:])
         self.D.backward(xp.concatenate([da_real, da_fake]), cache, self.D_grad, need_dx=False)
-        return Gradient(D_cost, Judged(a[m:], self.D.rows(cache, m, m + n)), (cache,))
+        return Gradient(D_cost, a[m:], (cache,))
 
     def apart(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """Data and samples go through D in two passes, data first: a layer that mixes rows must not mix one with the other."""
@@ -225,7 +224,11 @@ class GAN:
         self.D.backward(da_real, real_cache, real_grad, need_dx=False)
         self.D.backward(da_fake, fake_cache, self.D_grad, need_dx=False)
         self.D_grad += real_grad
-        return Gradient(D_cost, Judged(a_fake, fake_cache), (real_cache, fake_cache))
+        return Gradient(D_cost, a_fake, (real_cache, fake_cache))
+
+    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
+        """J(D) = −½ V and its gradients by D's logits of data and of samples."""
+        return discriminator_loss(a_real, a_fake)
 
     # ---- What a Trainer needs of a model beside `iteration` and `state`
 
@@ -270,8 +273,10 @@ class Simultaneous(GAN):
         """As GAN.iteration, with both players' updates in one step."""
         rng = streams["dropout"]
         for _ in range(self.k - 1):
-            self.discriminator_step(next(batches).x, self.sample_noise(streams), rng)
-        D_cost, G_cost = self.simultaneous_step(next(batches).x, self.sample_noise(streams), rng)
+            z, x = self.sample_noise(streams), next(batches).x
+            self.discriminator_step(x, z, rng)
+        z, x = self.sample_noise(streams), next(batches).x
+        D_cost, G_cost = self.simultaneous_step(x, z, rng)
         for _ in range(self.generator_steps - 1):
             G_cost = self.generator_step(self.sample_noise(streams), rng)
         return {"discriminator_cost": D_cost, "generator_cost": G_cost}
@@ -280,7 +285,7 @@ class Simultaneous(GAN):
         """θ_d and θ_g ← one update each, from one forward pass of each network."""
         samples, G_cache = self.G.forward(z, train=True, rng=rng)
         gradient = self.discriminator_gradient(x, samples, rng)
-        G_cost = self.generator_gradient(samples, G_cache, rng, gradient.judged)
+        G_cost = self.generator_gradient(samples, G_cache, rng, self.judged(gradient))
         self.D_optimizer.step(self.D_grad)
         for cache in gradient.caches:
             self.D.observe(cache)
@@ -297,8 +302,7 @@ class Printed(GAN):
     def __init__(self, *players: Any, generator_cost: str = "minimax", **options: Any) -> None:
         super().__init__(*players, generator_cost=generator_cost, **options)
 
-    @staticmethod
-    def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
+    def discriminator_loss(self, a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Array]:
         """−V = 2 J(D) and its gradients by D's logits of data and of samples."""
         D_cost, da_real, da_fake = discriminator_loss(a_real, a_fake)
         return 2 * D_cost, 2 * da_real, 2 * da_fake
@@ -310,11 +314,9 @@ VARIANTS: dict[str, type[GAN]] = {"simultaneous": Simultaneous, "alternating": G
 
 def _require_fit(G: Network, D: Network, noise: Noise) -> None:
     """One forward pass of one z through both networks. Raises ArgumentError unless it ends in one logit."""
-    if (G.dtype, G.xp) != (D.dtype, D.xp):
-        raise ArgumentError(f"G computes with {G.xp.__name__} in {G.dtype}, D with {D.xp.__name__} in {D.dtype}: choose one")
     try:
         a = D(G(G.xp.zeros((1, noise.n), G.dtype)))
     except ArgumentError as error:
-        raise ArgumentError(f"noise of {noise.n} dimensions, G and D do not fit together: {error}") from error
+        raise ArgumentError(f"noise of {noise.n} dimensions, G, and D on samples of G do not fit: {error}") from error
     if a.shape != (1, 1):
         raise ArgumentError(f"D must end in one logit for each row, (m, 1): it gives {a.shape} for one sample")

@@ -75,6 +75,6 @@ def bias_from_marginals(images: np.ndarray) -> np.ndarray:
         raise ArgumentError(f"bias_from_marginals needs images of shape (n, d), not {images.shape}")
     top = 255 if images.dtype == np.uint8 else 1
     if images.min() != 0 or images.max() != top:
-        raise ArgumentError(f"bias_from_marginals needs data that span 0 … {top}, not {images.min()} … {images.max()}")
+        raise ArgumentError(f"marginals need data whose minimum is 0 and maximum {top}, not {images.min()} and {images.max()}")
     p = np.clip(images.mean(axis=0, dtype=np.float64) / top, 1e-7, 1 - 1e-7)
     return np.log(p / (1 - p))

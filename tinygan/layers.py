@@ -72,11 +72,6 @@ class Layer:
         """
         return {}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Layer":
-        """A new layer with this config. Its parameters start as the class has them by default, b at 0."""
-        return cls(**config)
-
     @staticmethod
     def part_grads(grads: Grads, part: int) -> Grads:
         """The entries of this layer's `grads` that belong to one part, under the part's own names. None stays None."""
@@ -143,11 +138,8 @@ class Linear(Layer):
         return (self.W @ dy.T).T if need_dx else None
 
     def config(self) -> dict[str, Any]:
-        return {"n_in": self.n_in, "n_out": self.n_out} | self.no_bias()
-
-    def no_bias(self) -> dict[str, Any]:
-        """{"bias": None} for a layer without b, else nothing: the last part of its config."""
-        return {} if "b" in self.declarations else {"bias": None}
+        bias = {} if "b" in self.declarations else {"bias": None}
+        return {"n_in": self.n_in, "n_out": self.n_out} | bias
 
 
 class Maxout(Linear):
@@ -185,7 +177,7 @@ class Maxout(Linear):
         return super().backward(dz.reshape(len(x), self.pieces * self.n_out), x, grads, need_dx)
 
     def config(self) -> dict[str, Any]:
-        return {"n_in": self.n_in, "n_out": self.n_out, "pieces": self.pieces} | self.no_bias()
+        return {"n_in": self.n_in, "n_out": self.n_out, "pieces": self.pieces} | super().config()
 
 
 class ReLU(Layer):

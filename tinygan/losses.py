@@ -17,8 +17,7 @@ GENERATOR_COSTS = ("non_saturating", "minimax", "maximum_likelihood")
 
 def softplus(a: Array) -> Array:
     """log(1 + eᵃ), exact for large a of either sign."""
-    y: Array = get_array_module(a).logaddexp(a, 0)
-    return y
+    return get_array_module(a).logaddexp(a, 0)
 
 
 def value_function(a_real: Array, a_fake: Array) -> Scalar:
@@ -82,7 +81,7 @@ def bernoulli_cross_entropy(a: Array, x: Array) -> tuple[Scalar, Array]:
 
     a, x  logits and targets, both (m, d)
     """
-    _require_same_shape(a, x)
+    _require_alike(a, x)
     xp = get_array_module(a)
     loss = (softplus(a) - a * x).sum() / len(a)
     return loss, (xp.exp(-softplus(-a)) - x) / len(a)
@@ -118,14 +117,16 @@ def squared_error(y: Array, target: Array) -> tuple[Scalar, Array]:
 
     y, target  both (m, …)
     """
-    _require_same_shape(y, target)
+    _require_alike(y, target)
     difference = y - target
     return (difference * difference).sum() / len(y), difference * (2 / len(y))
 
 
-def _require_same_shape(y: Array, target: Array) -> None:
+def _require_alike(y: Array, target: Array) -> None:
     if y.shape != target.shape or y.ndim < 2 or not len(y):
         raise ArgumentError(f"outputs and targets must have one shape, (m, …) with m ≥ 1, not {y.shape} and {target.shape}")
+    if y.dtype != target.dtype:
+        raise ArgumentError(f"outputs are {y.dtype}, targets {target.dtype}: convert the targets")
 
 
 def _require_logits(*logits: Array) -> None:

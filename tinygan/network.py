@@ -82,14 +82,21 @@ class Network:
 
     @theta.setter
     def theta(self, values: Array | float) -> None:
-        if getattr(values, "shape", None) != self._theta.shape and not isinstance(values, int | float):
-            raise ArgumentError(f"θ has the shape {self._theta.shape}: assign an array of this shape, not {values!r}")
-        self._theta[...] = values
+        self._assign(self._theta, values)
 
     @property
     def statistics(self) -> Array:
-        """Every running statistic, 1-D, in the order of the layers: net.statistics[...] = v changes the layers."""
+        """Every running statistic, 1-D, in the order of the layers. Assigning copies, as for theta."""
         return self._statistics
+
+    @statistics.setter
+    def statistics(self, values: Array | float) -> None:
+        self._assign(self._statistics, values)
+
+    def _assign(self, vector: Array, values: Array | float) -> None:
+        if getattr(values, "shape", None) != vector.shape and not isinstance(values, int | float):
+            raise ArgumentError(f"the vector has shape {vector.shape}: assign an array of this shape, not {values!r}")
+        vector[...] = values
 
     def views(self, vector: Array) -> dict[str, Array]:
         """{"0.W": …, "0.b": …}: the parts of any vector like θ (a gradient, a velocity), in the shapes of the parameters."""
@@ -174,7 +181,7 @@ class Network:
         kind = getattr(array, "dtype", type(array).__name__)
         if get_array_module(array) is not self.xp or kind != self.dtype:
             found = f"{type(array).__module__} in {kind}"
-            raise ArgumentError(f"{name} is of {found}, the network of {self.xp.__name__} in {self.dtype}: convert the {name}")
+            raise ArgumentError(f"the network is of {self.xp.__name__} in {self.dtype}, its {name} of {found}: convert it")
 
     def _require_mine(self, cache: Caches) -> None:
         if getattr(cache, "network", None) is not self:

@@ -72,3 +72,6 @@ class BatchNorm(Layer):
 
     def config(self) -> dict[str, Any]:
         return {"n": self.n, "momentum": self.momentum, "epsilon": self.epsilon}
+
+    def __repr__(self) -> str:
+        return f"BatchNorm({self.n})"

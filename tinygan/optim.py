@@ -109,7 +109,7 @@ class Adam(Optimizer):
         super().__init__(theta, learning_rate, after)
         if not (0 <= beta1 < 1 and 0 <= beta2 < 1 and epsilon > 0):
             raise ArgumentError(f"Adam needs β in [0, 1) and ε > 0, not {beta1}, {beta2} and {epsilon}")
-        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.beta1, self.beta2, self.epsilon = float(beta1), float(beta2), float(epsilon)
         xp = get_array_module(theta)
         self.first_moment: Array = xp.zeros_like(theta)
         self.second_moment: Array = xp.zeros_like(theta)

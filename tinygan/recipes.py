@@ -77,7 +77,7 @@ class Calm(GAN):
 
     def generator_gradient(self, samples: Array, G_cache: Caches, rng: Rng | None, judged: Judged | None = None) -> Scalar:
         """As GAN.generator_gradient, from a pass of D without dropout."""
-        return super().generator_gradient(samples, G_cache, rng, Judged(*self.D.forward(samples)))
+        return super().generator_gradient(samples, G_cache, rng, self.D.forward(samples))
 
 
 CALM: dict[str, type[GAN]] = {name: type(f"Calm{kind.__name__}", (Calm, kind), {}) for name, kind in VARIANTS.items()}

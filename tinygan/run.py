@@ -21,6 +21,7 @@ import contextlib
 import csv
 import importlib
 import json
+import operator
 import os
 import platform
 import shlex
@@ -399,14 +400,16 @@ def write_json(path: Path, content: Any) -> None:
 
 def environment(xp: ArrayModule = np) -> dict[str, Any]:
     """What a result was made with: versions, cores, commit."""
+    import importlib.metadata as metadata  # here: it is slow to import
+
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
     try:
         commit = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):  # not a checkout, or no git
         commit = None
     try:
-        version = importlib.metadata.version("tinygan")
-    except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
+        version = metadata.version("tinygan")
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
         version = None
     return {
         "tinygan": version,
@@ -439,7 +442,9 @@ def load_generator(
     """The generator in a checkpoint, or in the folder of a run: .network, .noise, .sample(n, rng).
 
     layers  classes of your own among its layers, or their names as "module:Class". Only what you name is imported.
-    Raises CheckpointError for a file that cannot be trusted, has no generator G, or does not say its noise.
+    Raises CheckpointError for a file that cannot be trusted, that has no generator G, or that does not say its noise, and
+    for a generator that does not fit its parameters, its statistics or its noise; ArgumentError for a name in `layers` that
+    is not a layer's.
     """
     return load_run(path, xp, layers)[1]
 
@@ -448,43 +453,55 @@ def load_run(
     path: str | os.PathLike[str], xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
 ) -> tuple[Checkpoint, Generator]:
     """A checkpoint, or that in the folder of a run, and its generator: see load_generator."""
-    path = Path(path)
-    path = path / "checkpoint.npz" if path.is_dir() else path
+    own = [_layer_class(layer) for layer in layers]
+    path = checkpoint_in(path)
     checkpoint = load_checkpoint(path)
     theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
     if theta is None or architecture is None:
         raise CheckpointError(f"{path}: it has no generator: its players are {', '.join(checkpoint.architecture)}")
     try:
-        noise = Noise(checkpoint.configuration["prior"], checkpoint.configuration["noise"])
+        noise = Noise(checkpoint.configuration["prior"], operator.index(checkpoint.configuration["noise"]))
     except (KeyError, TypeError, ArgumentError) as error:
         raise CheckpointError(f"{path}: it does not say which noise its generator takes: take one of a GAN's run") from error
     try:
         if isinstance(architecture, str):
             made = _layers_of_format_1(architecture)
         else:
-            made = build_layers(architecture, map(_layer_class, layers))
+            made = build_layers(architecture, own)
         if (size := parameter_count(made)) != theta.size:  # known before anything of that size is allocated
             raise ArgumentError(f"it has {size} parameters, the checkpoint {theta.size}")
         G = Network(made, dtype=theta.dtype, xp=xp)
         G.theta = xp.asarray(theta)
         if G.statistics.size:
-            G.statistics[...] = xp.asarray(checkpoint.vectors["G.statistics"])
-    except (ArgumentError, KeyError) as error:
+            if "G.statistics" not in checkpoint.vectors:
+                raise ArgumentError("it has running statistics, the checkpoint holds none")
+            G.statistics = xp.asarray(checkpoint.vectors["G.statistics"])
+    except ValueError as error:  # ArgumentError is one, and so is what NumPy raises for an absurd size
         raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
+    try:
+        G(xp.broadcast_to(xp.zeros((1, 1), G.dtype), (1, noise.n)))  # one z; it takes no memory, whatever the file says n is
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its generator does not take noise of {noise.n} dimensions: {error}") from error
     return checkpoint, Generator(G, noise)
 
 
+def checkpoint_in(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint in the folder of a run; any other path as it is."""
+    path = Path(path)
+    return path / "checkpoint.npz" if path.is_dir() else path
+
+
 def _layer_class(layer: str | type[Layer]) -> type[Layer]:
-    """The class that "module:Class" names, imported."""
-    if not isinstance(layer, str):
-        return layer
-    module, _, name = layer.partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ArgumentError(f"{layer!r} names no class: write module:Class, as python would import it ({error})") from error
+    """A class of layers, imported where it is named: "module:Class"."""
+    kind: Any = layer
+    if isinstance(layer, str):
+        module, _, name = layer.partition(":")
+        try:
+            kind = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ArgumentError(f"{layer!r} names no class: write module:Class, as python would import it ({error})") from error
     if not (isinstance(kind, type) and issubclass(kind, Layer)):
-        raise ArgumentError(f"{layer!r} is no Layer")
+        raise ArgumentError(f"{layer!r} is no class of layers: give a subclass of Layer, or its name as module:Class")
     return kind
 
 
@@ -494,8 +511,8 @@ def _layers_of_format_1(words: str) -> list[Layer]:
         entries = []
         for call in ast.parse(words, mode="eval").body.args[0].elts:  # type: ignore[attr-defined]
             entries.append((call.func.id, [ast.literal_eval(argument) for argument in call.args]))
-    except (AttributeError, IndexError, SyntaxError, TypeError, ValueError, RecursionError) as error:
-        raise ArgumentError(f"{words!r} is no description of layers") from error
+    except (AttributeError, IndexError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        raise ArgumentError(f"{words[:200]!r} is no description of layers") from error
     names = {
         "Linear": ("n_in", "n_out"),
         "Maxout": ("n_in", "n_out", "pieces"),
@@ -507,8 +524,18 @@ def _layers_of_format_1(words: str) -> list[Layer]:
     )
 
 
+def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:
+    """This data set, or of a smoke run its few images. Raises DataError unless the run with these settings had the same."""
+    if str(settings.get("data")).endswith(SMOKE):
+        dataset = smaller(dataset)
+    require_same_data(settings, dataset)
+    return dataset
+
+
 def require_same_data(settings: dict[str, Any], dataset: Dataset) -> None:
     """Raise DataError unless the run with these settings was trained on this data set."""
+    if "data" not in settings:
+        raise DataError("the checkpoint does not say which data it was trained on: take one of a run's folder")
     if (dataset.name, len(dataset.train)) != (settings.get("data"), settings.get("train")):
         raise DataError(
             f"the run was trained on {settings.get('train')} images of {settings.get('data')}, these are "
@@ -569,15 +596,18 @@ def measure(generator: Generator, dataset: Dataset, n: int) -> dict[str, Any]:
     return results
 
 
-def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule, n: int = SAMPLES) -> None:
-    """Measure the generator of a checkpoint, and write the result beside it, as checkpoint-….evaluation.json."""
+def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
+    """Measure the generator of a checkpoint, and write the result beside it, as checkpoint-….evaluation.json.
+
+    path   a checkpoint, or the folder of a run
+    Raises DataError unless the run was trained on this data set.
+    """
     checkpoint, generator = load_run(path, xp)
-    if checkpoint.configuration.get("data", "").endswith(SMOKE):
-        dataset = smaller(dataset)
-    require_same_data(checkpoint.configuration, dataset)  # or test images may be among those it was trained on
+    path = checkpoint_in(path)
+    dataset = trained_on(checkpoint.configuration, dataset)  # or test images may be among those it was trained on
     facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
     facts["data"] = {"name": dataset.name, "source": dataset.source}
-    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": measure(generator, dataset, n)})
+    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": measure(generator, dataset, SAMPLES)})
 
 
 # ---- The plain reading

@@ -1,30 +1,33 @@
 """How fast the Parzen window evaluator is: against its matrix products alone, scikit-learn, and the naive formula.
 
     python benchmarks/speed/parzen.py                  full size, MNIST: about two minutes on two cores
-    python benchmarks/speed/parzen.py --check          tiny, agreement only: seconds
+    python benchmarks/speed/parzen.py --check          few rows; only check that all agree: seconds
 
 The work is the paper's protocol: 10,000 samples (training images), ten σ on 1,000 validation images, one σ on 10,000
-test images, d = 784. All of it is timed in one run, in turns, so that a busy minute of the machine hits everyone. The
-slow ones do a part of the rows in each turn, and the table scales them up. All scores are compared, row by row: exit
-code 1 if any two differ by more than 0.01 nat.
+test images, d = 784. The contenders take turns: a busy minute of the machine hits all of them. The slow ones do a part of
+the rows in each turn, and the table scales their time up. All scores are compared, row by row: exit code 1 if any two
+differ by more than 0.01 nat. The goals: tinygan takes at most twice as long as the products alone, KernelDensity at least
+twenty times as long as tinygan.
 """
 
 import argparse
 import contextlib
 import os
-import platform
+import random
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from step_time import PAUSE, machine, markdown_table
 
-from tinygan.backend import pixels
-from tinygan.datasets import load_mnist
+from tinygan import load_mnist, pixels
 from tinygan.parzen import AUTHORS_SIGMAS, ParzenWarning, ParzenWindow, evaluate
+from tinygan.run import peak_memory, write_json
 
 TOLERANCE = 0.01  # nats, in each row
 DEFAULT_LEAF = 40  # of scikit-learn's trees
@@ -36,7 +39,11 @@ def main() -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="of the BLAS (default: its own choice)")
     parser.add_argument("--turns", type=int, default=5, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="compare the scores of few rows, and time nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write here what was measured, and where")
     args = parser.parse_args()
+    if args.json and args.check:
+        parser.error("--check writes no --json")
+    load_before = os.getloadavg()
     data = load_mnist(args.data, download=not args.check)
     n, n_validation, n_test = (300, 50, 100) if args.check else (10_000, 1_000, 10_000)
     samples = pixels(data.train.images[:n])
@@ -44,7 +51,16 @@ def main() -> int:
     with threads(args.threads):
         if args.check:
             return report_agreement(agreement(samples, validation, test))
-        return benchmark(data.name, samples, validation, test, args.turns)
+        measured = benchmark(samples, validation, test, args.turns)
+        load = {"before": load_before, "after": os.getloadavg()}
+        differences = agreement(samples, validation, test)
+    facts = {"command": " ".join(["python", *sys.argv]), "machine": machine("scikit-learn"), "load": load}
+    facts |= {"data": data.name, "threads": args.threads, **measured, "largest_differences": differences}
+    print(f"\n{table(facts)}\n\n{facts['machine']}")
+    print(f"load average over the last minute: {load['before'][0]:.1f} before, {load['after'][0]:.1f} after")
+    if args.json:
+        write_json(args.json, facts)
+    return report_agreement(differences)
 
 
 def threads(count: int | None) -> contextlib.AbstractContextManager[Any]:
@@ -126,12 +142,15 @@ def report_agreement(differences: dict[str, float]) -> int:
 # ---- How long does it take?
 
 
-def benchmark(name: str, samples: np.ndarray, validation: np.ndarray, test: np.ndarray, turns: int) -> int:
-    before = peak_memory()
+PRODUCTS, OURS = "the matrix products alone", "**tinygan**, float32"
+
+
+def benchmark(samples: np.ndarray, validation: np.ndarray, test: np.ndarray, turns: int) -> dict[str, Any]:
+    """The seconds of every contender in each turn, and in which part of the rows; σ; the peak memory in MB."""
+    memory = {"before the evaluation": peak_memory()}  # data set, NumPy
     result = evaluate(samples, validation, test)  # also warms up the BLAS
-    after = peak_memory()
-    print(result)
-    print(f"\npeak memory of the process: {after} MB; {before} MB before the evaluation (data set, NumPy)")
+    memory["after"] = peak_memory()
+    print(f"{result}\n\npeak memory of the process, MB: {memory}")
 
     samples64 = samples.astype(np.float64)
     fitted = kernel_densities(samples64, [*AUTHORS_SIGMAS, result.sigma])  # not timed
@@ -149,49 +168,34 @@ def benchmark(name: str, samples: np.ndarray, validation: np.ndarray, test: np.n
         naive(samples, test[turn::100], [result.sigma])
 
     contenders: dict[str, tuple[int, Callable[[int], Any]]] = {
-        "matrix products alone": (1, lambda turn: products()),
-        "ours": (1, lambda turn: evaluate(samples, validation, test)),
-        "ours, float64": (1, lambda turn: evaluate(samples64, validation, test)),
-        "scikit-learn KernelDensity": (50, scikit_learn_part),
-        "naive": (100, naive_part),
+        PRODUCTS: (1, lambda turn: products()),
+        OURS: (1, lambda turn: evaluate(samples, validation, test)),
+        "tinygan, float64": (1, lambda turn: evaluate(samples64, validation, test)),
+        "scikit-learn's KernelDensity": (50, scikit_learn_part),
+        "the naive broadcast formula": (100, naive_part),
     }
-    seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
+    measured = {name: {"part": part, "seconds": []} for name, (part, _) in contenders.items()}
+    order = random.Random(0)
     for turn in range(turns):
-        for contender, (_, run) in contenders.items():
+        for name in order.sample(list(contenders), len(contenders)):
+            time.sleep(PAUSE)
             start = time.perf_counter()
-            run(turn)
-            seconds[contender].append(time.perf_counter() - start)
+            contenders[name][1](turn)
+            measured[name]["seconds"].append(time.perf_counter() - start)
         print(f"turn {turn + 1} of {turns}", file=sys.stderr)
-
-    median = {contender: statistics.median(times) for contender, times in seconds.items()}
-    full = {contender: median[contender] * share for contender, (share, _) in contenders.items()}
-    print(f"\n{name}, {cpu()}, {os.cpu_count()} cores, NumPy {np.__version__}; median of {turns} turns (quickest)")
-    print(f"  {'':28} {'part of the rows':>16} {'seconds':>16} {'full size':>10} {'/ products':>11} {'/ ours':>8}")
-    for contender, (share, _) in contenders.items():
-        measured = f"{median[contender]:.2f} ({min(seconds[contender]):.2f})"
-        print(
-            f"  {contender:28} {'all' if share == 1 else f'1/{share}':>16} {measured:>16} {full[contender]:9.1f}s"
-            f" {full[contender] / full['matrix products alone']:10.2f}x {full[contender] / full['ours']:7.2f}x"
-        )
-    print("Goals: ours at most 2 x the products alone, KernelDensity at least 20 x ours. The slow ones score other rows in")
-    print("each turn, and their full size is the part scaled up; the time to fit KernelDensity is left out.")
-    return report_agreement(agreement(samples, validation, test))
+    return {"sigma": result.sigma, "peak_memory_mb": memory, "contenders": measured}
 
 
-def cpu() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_memory() -> int:
-    """The largest resident size of this process so far, in MB."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
+def table(facts: dict[str, Any]) -> str:
+    """What was measured, in Markdown. The time of those that did a part of the rows is scaled up to all rows."""
+    contenders = facts["contenders"]
+    full = {name: statistics.median(one["seconds"]) * one["part"] for name, one in contenders.items()}
+    rows = []
+    for name, one in contenders.items():
+        title = name if one["part"] == 1 else f"{name} (from 1/{one['part']} of the rows)"
+        cells = [title, f"{full[name]:.1f}", f"{min(one['seconds']) * one['part']:.1f}"]
+        rows.append([*cells, f"{full[name] / full[PRODUCTS]:.2f}", f"{full[name] / full[OURS]:.2f}"])
+    return markdown_table(["the same work on", "seconds, median", "least", "÷ products", "÷ tinygan"], rows)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,33 @@
 """One MNIST iteration of Algorithm 1: tinygan against its own matrix products, and against the frameworks.
 
-    python benchmarks/speed/step_time.py             the table of ratios (minutes), peers that are not installed are left out
-    python benchmarks/speed/step_time.py --check     only the proof that all do equal work, nothing is timed
+    python benchmarks/speed/step_time.py             time everybody (minutes); peers that are not installed are left out
+    python benchmarks/speed/step_time.py --check     only check that all do equal work; nothing is timed
     python benchmarks/speed/step_time.py --parts     where tinygan's milliseconds go, inside the real iteration
     python benchmarks/speed/step_time.py --sweep     time against batch size and against width
+    python benchmarks/speed/tables.py                write the tables of README.md from benchmarks/results
 
-Every contestant is a process of its own with the same cores; they take turns, a few iterations each, for many rounds, so
-that a machine that slows down slows down all of them. Ratios are of medians over the rounds.
+Every contestant is a process of its own, on the same cores. They take turns of a few iterations, for many rounds, in a new
+random order each round: a machine that slows down slows down all of them. Ratios are of medians over the rounds.
 
-Equal work is proven before anything is timed: with dropout off, from the same θ and the same minibatches and noise, all
-compute the same two costs and the same parameters after three iterations, to float32 round-off. With dropout on, everyone
-draws fresh masks and noise in every step, holds D fixed in G's step, holds G fixed in D's, and runs data and samples
-through D as one minibatch of 2m. (Thinc has no way to hold D fixed: it computes that gradient and throws it away.)
+Before anything is timed, equal work is checked. Dropout is off; all start from the same θ and get the same minibatches and
+noise. After three iterations all must have the same two costs and the same parameters, to float32 round-off. When time is
+measured dropout is on. Everyone draws new masks and new noise in every step, holds D fixed in G's step and G in D's, and
+runs data and samples through D as one minibatch of 2m. (Thinc cannot hold D fixed: it computes that gradient and throws it
+away.)
 
-The floor is the matrix products of one iteration and nothing else, derived here from the shapes: every product in the
-layout that BLAS does fastest, with its output allocated beforehand.
+The floor is the matrix products of one iteration and nothing else. They follow from the shapes, each in the layout that
+BLAS computes fastest, with its output allocated beforehand.
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import importlib.util
 import itertools
 import json
 import os
-import resource
+import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -38,6 +42,15 @@ MOMENTUM = 0.5
 LEARNING_RATE, CHECK_LEARNING_RATE = 1e-6, 0.1
 KEEP = (0.8, 0.5, 0.5)  # dropout on the input of each of D's layers
 CHECK_ITERATIONS = 3
+PAUSE = 0.3  # seconds: a BLAS's threads spin for a while after their last product, on the cores of the next one
+SIZES = {"batch_size": 100, "width": 1200, "d_width": 240, "pieces": 5}  # of the paper's MNIST nets: the options' defaults
+NAMES = {  # of the contestants, in the table
+    "tinygan": "**tinygan**",
+    "torch": "PyTorch eager, foreach SGD",
+    "torch.compile": "torch.compile",
+    "jax": "JAX jit, donated buffers",
+    "thinc": "Thinc",
+}
 
 
 # ---------------------------------------------------------------------------------------------- shapes and the floor
@@ -101,6 +114,15 @@ def make_tinygan(args, theta, dropout):
 
     import tinygan as t
 
+    class Given:
+        """The prior, or the noise that the check gives to everybody."""
+
+        n, prior, given = NOISE, t.Noise("uniform", NOISE), iter(())
+
+        def __call__(self, rng, m, dtype):
+            z = next(self.given, None)
+            return self.prior(rng, m, dtype) if z is None else z
+
     G_shapes, D_shapes = shapes(args.width, args.d_width, args.pieces)
     (a, b), (_, c), (_, d) = G_shapes
     G = t.Network([t.Linear(a, b), t.ReLU(), t.Linear(b, c), t.ReLU(), t.Linear(c, d), t.Sigmoid()])
@@ -119,16 +141,14 @@ def make_tinygan(args, theta, dropout):
     for net, values in (G, theta["G"]), (D, theta["D"]):
         net.theta = np.concatenate([v.ravel() for v in values])
     optimizers = [t.MomentumSGD(net.theta, args.learning_rate, MOMENTUM) for net in (G, D)]
-    gan = t.GAN(G, D, *optimizers, variant=args.variant)
-    rng = t.random_generator(np, 0)
+    noise = Given()
+    gan = t.VARIANTS[args.variant](G, D, *optimizers, noise=noise, batch_size=args.batch_size)
+    streams = t.Streams(0)
 
     def iteration(x, z_d, z_g):
-        given = iter((z_d, z_g))
-
-        def prior():
-            return t.sample_noise("uniform", rng, len(x), NOISE) if z_d is None else next(given)
-
-        return gan.iteration(prior, itertools.repeat(x), rng)
+        noise.given = iter((z_d, z_g))
+        costs = gan.iteration(itertools.repeat(t.Batch(x)), streams)
+        return costs["discriminator_cost"], costs["generator_cost"]
 
     iteration.parameters = lambda: list(G.parameters().values()) + list(D.parameters().values())
     iteration.gan = gan
@@ -407,6 +427,8 @@ def work(args):
     for line in sys.stdin:
         spent = [timed(lambda: iteration(x, None, None)) * 1e3 for _ in range(int(line))]
         print(json.dumps(spent), flush=True)
+    from tinygan.run import peak_memory  # not earlier: the peers do without tinygan
+
     print(peak_memory())
 
 
@@ -414,17 +436,14 @@ class Contestant:
     """The parent's end of one contestant's process."""
 
     def __init__(self, args, worker, variant, **settings):
-        options = {name: getattr(args, name) for name in ("threads", "batch_size", "width", "d_width", "pieces")} | settings
+        options = {name: getattr(args, name) for name in ("threads", *SIZES)} | settings
         self.label = worker if worker not in ("floor", "tinygan") else f"{worker}, {variant}"
         command = [sys.executable, __file__, "--worker", worker, "--variant", variant]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         n = str(args.threads)
         environment = dict(os.environ, OPENBLAS_NUM_THREADS=n, OMP_NUM_THREADS=n, MKL_NUM_THREADS=n)
-        environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-        )
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
         self.milliseconds = []
 
     def wait_until_ready(self):
@@ -474,12 +493,12 @@ def check(args):
     print(f"costs J(D), J(G) of tinygan: {np.array2string(reference['costs'], precision=6).replace(chr(10), '')}")
     for name, answer in answers.items():
         if answer.keys() != reference.keys():
-            raise SystemExit(f"{name}: other parameters than tinygan")
+            raise SystemExit(f"{name}: its parameters are not those of tinygan")
         cost = np.abs(answer["costs"] - reference["costs"]).max()
         parameter = max(np.abs(answer[key] - reference[key]).max() for key in reference if key != "costs")
         print(f"{name:14} largest difference: costs {cost:.1e}, parameters {parameter:.1e}")
         if not (cost < 1e-5 and parameter < 1e-5):
-            raise SystemExit(f"{name} does other work than tinygan: nothing is timed")
+            raise SystemExit(f"{name} does not do the work that tinygan does: nothing is timed")
 
 
 def contest(args, entries, **settings):
@@ -487,72 +506,118 @@ def contest(args, entries, **settings):
     contestants = [Contestant(args, worker, variant, **settings) for worker, variant in entries]
     for contestant in contestants:
         contestant.wait_until_ready()
+    order = random.Random(0)
     for _ in range(args.rounds):
-        for contestant in contestants:
-            time.sleep(0.1)  # a BLAS's threads spin for a while after their last product, on the next one's cores
+        for contestant in order.sample(contestants, len(contestants)):
+            time.sleep(PAUSE)
             contestant.run(args.iterations)
     for contestant in contestants:
         contestant.stop()
     return {c.label: c.milliseconds for c in contestants}, {c.label: c.peak_memory for c in contestants}
 
 
-def table(args):
+def measure(args):
+    """Check, then time everybody, and print the table."""
     check(args)
     entries = [("floor", "alternating"), ("tinygan", "alternating"), ("floor", "simultaneous"), ("tinygan", "simultaneous")]
     entries += [(name, "alternating") for name in peers(args)]
     times, _ = contest(args, entries)
-    floor = statistics.median(times["floor, alternating"])
-    reference = statistics.median(times.get("torch", [float("nan")]))
-    print()
-    print(f"| one iteration, m = {args.batch_size}, {args.threads} cores | ms, median (quartiles) | / floor | torch / it |")
-    print("|---|---|---|---|")
-    for label, ms in times.items():
-        low, median, high = statistics.quantiles(ms, n=4)
-        print(f"| {label} | {median:.1f} ({low:.1f} … {high:.1f}) | {median / floor:.2f} | {reference / median:.2f} |")
+    facts = {name: getattr(args, name) for name in ("threads", *SIZES)} | {"milliseconds": times}
+    print(f"\n{table(facts)}\n")
+    tell(args, facts)
+
+
+def table(facts):
+    """What was measured, in Markdown: everybody's milliseconds, below the matrix products of the same variant."""
+    sizes, medians = SIZES | facts, {label: statistics.median(ms) for label, ms in facts["milliseconds"].items()}
+    cores = f"{facts['threads']} core{'s' * (facts['threads'] > 1)}"
+    columns = [f"one iteration, {cores}", "ms, median (quartiles)", "least", "÷ its products alone", "PyTorch eager ÷ this"]
+    rows = []
     for variant in "alternating", "simultaneous":
-        own = statistics.median(times[f"tinygan, {variant}"]) / statistics.median(times[f"floor, {variant}"])
-        work = gflop(products(variant, args.batch_size, *shapes(args.width, args.d_width, args.pieces)))
-        print(f"{variant}: {work:.2f} GFLOP of matrix products; tinygan / its own floor = {own:.3f}")
-    ratio = statistics.median(times["tinygan, simultaneous"]) / statistics.median(times["tinygan, alternating"])
-    print(f"simultaneous / alternating = {ratio:.3f}")
-    print(versions())
-    write_json(args, {"milliseconds": times})
+        work = gflop(products(variant, sizes["batch_size"], *shapes(sizes["width"], sizes["d_width"], sizes["pieces"])))
+        for label, ms in facts["milliseconds"].items():
+            name, _, own = label.partition(", ")
+            if (own or "alternating") != variant:
+                continue
+            title, against = f"the matrix products of `{variant}` ({work:.2f} GFLOP)", ""
+            if name != "floor":
+                title = f"{NAMES[name]}, `{variant}`"
+                if "torch" in medians:
+                    against = f"{medians['torch'] / medians[label]:.2f}" if variant == "alternating" else "less work"
+            low, median, high = statistics.quantiles(ms, n=4)
+            cells = [title, f"{median:.1f} ({low:.1f} … {high:.1f})", f"{min(ms):.1f}"]
+            rows.append([*cells, f"{median / medians[f'floor, {variant}']:.2f}", against])
+    return markdown_table(columns, rows)
 
 
-def write_json(args, measured):
+def markdown_table(columns, rows):
+    return "\n".join(["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|", *map(markdown_row, rows)])
+
+
+def markdown_row(cells):
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def tell(args, facts):
+    """Print where this was measured; write it into the file of --json, with what was measured."""
+    load = {"before": args.load_before, "after": os.getloadavg()}
+    where = machine("torch", "jax", "thinc")
+    print(f"{where}\nload average over the last minute: {load['before'][0]:.1f} before, {load['after'][0]:.1f} after")
     if args.json:
-        facts = {"command": " ".join(["python", *sys.argv]), "threads": args.threads, "versions": versions()}
-        Path(args.json).write_text(json.dumps(facts | measured, indent=1) + "\n")
+        facts = {"command": " ".join(["python", *sys.argv]), "machine": where, "load": load} | facts
+        Path(args.json).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def versions():
-    names = ["numpy", *(m for m in ("torch", "jax", "thinc") if importlib.util.find_spec(m))]
-    return f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, " + ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in names
-    )
+def machine(*packages):
+    """Where a time was measured: the environment as a run describes it, the processor, the versions of these packages."""
+    from tinygan.run import environment
+
+    found = environment() | {"processor": processor()}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def processor():
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def sweep(args):
-    rest = "floor ms | tinygan ms | ratio | θ, v and ∇, MB | tinygan's peak, MB |\n|---|---|---|---|---|---|"
-    print(f"{args.variant}, {args.threads} cores; {versions()}\n\n| m | {rest}")
+    print(f"{args.variant}, {args.threads} cores\n\n{sweep_table('m', [])}")
     sizes = [sweep_row(args, m, batch_size=m) for m in (16, 32, 64, 100, 256, 512, 1024)]
-    print(f"\n| units in G's hidden layers | {rest}")
+    print(f"\n{sweep_table(WIDTHS, [])}")
     widths = [sweep_row(args, width, width=width) for width in (300, 600, 1200, 2400, 4800, 8000)]
-    write_json(args, {"variant": args.variant, "batch_size": sizes, "width": widths})
+    tell(args, {"threads": args.threads, "variant": args.variant, "batch_size": sizes, "width": widths})
 
 
 def sweep_row(args, name, **settings):
     times, memory = contest(args, [("floor", args.variant), ("tinygan", args.variant)], **settings)
     vectors = vectors_size(*shapes(settings.get("width", args.width), args.d_width, args.pieces)) / 1e6
     row = {"size": name, "milliseconds": times, "vectors_mb": vectors, "peak_mb": memory[f"tinygan, {args.variant}"]}
-    print(sweep_line(row), flush=True)
+    print(markdown_row(sweep_cells(row)), flush=True)
     return row
 
 
-def sweep_line(row):
+WIDTHS = "units in G's hidden layers"
+
+
+def sweep_table(name, rows):
+    return markdown_table(sweep_columns(name), map(sweep_cells, rows))
+
+
+def sweep_columns(name):
+    return [name, "products, ms", "tinygan, ms", "ratio", "θ, v and ∇, MB", "tinygan's peak, MB"]
+
+
+def sweep_cells(row):
     floor, ours = (statistics.median(ms) for ms in row["milliseconds"].values())
-    cells = f"{floor:.1f} | {ours:.1f} | {ours / floor:.2f} | {row['vectors_mb']:.0f} | {row['peak_mb']:.0f}"
-    return f"| {row['size']} | {cells} |"
+    memory = [f"{row[size]:.0f}" for size in ("vectors_mb", "peak_mb")]
+    return [row["size"], f"{floor:.1f}", f"{ours:.1f}", f"{ours / floor:.2f}", *memory]
 
 
 def vectors_size(G, D):
@@ -560,14 +625,11 @@ def vectors_size(G, D):
     return 3 * 4 * sum((n_in + 1) * n_out for n_in, n_out in G + D)
 
 
-def peak_memory():
-    """The largest resident size of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
 def parts(args):
     """Milliseconds of every forward and backward and of the updates, inside the running iteration: cold caches count."""
     import numpy as np
+
+    from tinygan.run import peak_memory
 
     args.learning_rate = LEARNING_RATE
     iteration = make_tinygan(args, initial(args), dropout=True)
@@ -604,7 +666,7 @@ def parts(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only the proof of equal work")
+    parser.add_argument("--check", action="store_true", help="only check that all do equal work")
     parser.add_argument("--parts", action="store_true", help="tinygan's time, part by part")
     parser.add_argument("--sweep", action="store_true", help="time against batch size and width")
     names = [name for name in CONTESTANTS if name not in ("floor", "tinygan")]
@@ -613,16 +675,18 @@ def main():
     parser.add_argument("--iterations", type=int, default=10, help="iterations in a turn (default: 10)")
     parser.add_argument("--threads", type=int, default=2, help="cores and threads of everybody (default: 2)")
     parser.add_argument("--variant", choices=("alternating", "simultaneous"), default="alternating")
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--width", type=int, default=1200, help="units in G's hidden layers")
-    parser.add_argument("--d-width", type=int, default=240, help="maxout units in D's hidden layers")
-    parser.add_argument("--pieces", type=int, default=5)
-    parser.add_argument("--json", metavar="FILE", help="write what the table or the sweep measured here too")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--width", type=int, help="units in G's hidden layers")
+    parser.add_argument("--d-width", type=int, help="maxout units in D's hidden layers")
+    parser.add_argument("--pieces", type=int)
+    parser.set_defaults(**SIZES)
+    parser.add_argument("--json", metavar="FILE", help="also write here what was measured, and where")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--answer", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.load_before = os.getloadavg()
     if args.json and (args.check or args.parts):
-        parser.error("--json is for the table and for --sweep")
+        parser.error("--check and --parts write no --json")
     if args.worker:
         args.check = bool(args.answer)
         work(args)
@@ -633,7 +697,7 @@ def main():
     elif args.sweep:
         sweep(args)
     else:
-        table(args)
+        measure(args)
 
 
 if __name__ == "__main__":

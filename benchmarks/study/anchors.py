@@ -1,10 +1,10 @@
 """What the Parzen window log-likelihood says of samples whose worth is known, through tinygan's own evaluator.
 
-    python benchmarks/study/anchors.py                 MNIST, minutes on two cores, 2.5 GB (k-means)
+    python benchmarks/study/anchors.py                 measure: minutes on two cores, 2.5 GB (k-means)
 
-Prints the table and writes benchmarks/results/anchors.json. Each line is a set of samples, scored by the authors'
-protocol: σ on the first 1,000 validation images, the mean and its standard error on all 10,000 test images. Twice: σ
-from the authors' ten values, and from 46.
+This prints the table and writes benchmarks/results/anchors.json. Each row is a set of samples, scored by the authors'
+protocol: the first 1,000 validation images choose σ, and the score is the mean over all 10,000 test images ± its standard
+error. Each is scored twice, with σ from the authors' ten values and from 46.
 """
 
 import argparse
@@ -12,23 +12,22 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import numpy as np
+import records
 import scipy
+from records import load_data, markdown_table
 from scipy.cluster.vq import kmeans2
 
-from tinygan import Generator, Linear, Network, Noise, ReLU, Sigmoid, bias_from_marginals, random_generator
-from tinygan.backend import pixels
-from tinygan.datasets import load_mnist
+from tinygan import Generator, Linear, Network, Noise, ReLU, Sigmoid, bias_from_marginals, pixels, random_generator, run
 from tinygan.images import nearest_neighbours
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, ParzenWindow, evaluate
-from tinygan.run import environment, write_json
 
 SEED = 2014
 NOISE = 0.05  # standard deviation, in pixels of [0, 1]: 13 grey levels of 255
 ITERATIONS = 10  # of k-means
-RESULTS = Path(__file__).parents[1] / "results" / "anchors.json"
+RESULTS = records.RESULTS / "anchors.json"
 
 
 def anchors(train: np.ndarray, test: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -60,40 +59,44 @@ def nearest_share(samples: np.ndarray, x: np.ndarray, sigma: float) -> np.ndarra
     return np.exp(log_kernel - ParzenWindow(sigma).fit(samples).score_samples(x))
 
 
+def table(facts: dict[str, Any]) -> str:
+    """The log-likelihoods of all sets of samples, in Markdown."""
+    rows = []
+    for anchor in facts["anchors"]:
+        authors, fine = anchor["authors"], anchor["fine"]
+        nats = f"{authors['log_likelihood']:.1f} ± {authors['standard_error']:.1f}"
+        with_fine = f"{fine['log_likelihood']:.1f} (σ {fine['sigma']:.3f})"
+        rows.append([anchor["name"], nats, f"{authors['sigma']:.3f}", with_fine])
+    return markdown_table(["samples", "log-likelihood, nats", "σ", "with σ from 46 values"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST's files (default: found, else downloaded)")
     args = parser.parse_args()
     started = time.perf_counter()
-    data = load_mnist(args.data)
-    if data.name != "mnist":
-        sys.exit(f"error: {data.name} is not MNIST: name its folder with --data")
+    data = load_data(args.data)
     validation, test = pixels(data.validation.images[:1000]), pixels(data.test.images)
     rows = []
-    print(f"{'samples':60}  {'σ of 10':>8}  {'nats':>13}  {'σ of 46':>8}  {'nats':>13}")
     for name, samples in anchors(data.train.images, test):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ParzenWarning)
             authors, fine = (evaluate(samples, validation, test, grid) for grid in (AUTHORS_SIGMAS, FINE_SIGMAS))
-        cells = "".join(
-            f"  {result.sigma:8.4f}  {result.log_likelihood:6.1f} ± {result.standard_error:4.1f}" for result in (authors, fine)
-        )
-        print(f"{name:60}{cells}", flush=True)
+        print(f"{name}: {authors.log_likelihood:.1f} nats", file=sys.stderr, flush=True)
         cautions = sorted({str(warning.message) for warning in caught})
         for caution in cautions:
-            print(f"  warning: {caution}")
+            print(f"  warning: {caution}", file=sys.stderr)
         rows.append({"name": name, "authors": authors.as_dict(), "fine": fine.as_dict(), "warnings": cautions})
     share = nearest_share(pixels(data.train.images[:10_000]), test, float(AUTHORS_SIGMAS[2]))
     mostly = float((share > 0.9).mean())
-    print(f"10,000 training images, σ {AUTHORS_SIGMAS[2]:.4f}: the nearest one makes more than 90 % of p(x) for", end=" ")
-    print(f"{mostly:.0%} of the test images")
     seconds = time.perf_counter() - started
-    print(f"{seconds / 60:.1f} minutes")
     facts = {"command": "python benchmarks/study/anchors.py", "seed": SEED, "minutes": round(seconds / 60, 2)}
-    facts |= environment() | {"scipy": scipy.__version__}
+    facts |= run.environment() | {"scipy": scipy.__version__}
     facts |= {"anchors": rows, "nearest_makes_90_percent": mostly}
-    write_json(RESULTS, facts)
+    run.write_json(RESULTS, facts)
+    print(f"{table(facts)}\n\n10,000 training images with σ = {AUTHORS_SIGMAS[2]:.4f}: for {mostly:.0%} of the test images")
+    print(f"the nearest training image makes more than 90 % of p(x). It took {seconds / 60:.1f} minutes.")
 
 
 if __name__ == "__main__":
-    main()
+    run.main(main)

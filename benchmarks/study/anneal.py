@@ -1,16 +1,17 @@
-"""How much of a generator's score is the noise of its last updates? A run's checkpoint, trained on while η goes to 0.
+"""How much of a generator's score is the noise of its last updates? Trains a checkpoint on while η goes to 0.
 
-    python benchmarks/study/anneal.py RUN/checkpoint-0100.npz --epochs 10     train (minutes), and the table
-    python benchmarks/study/anneal.py                                         the table of all that were trained
+    python benchmarks/study/anneal.py RUN/checkpoint-0100.npz --epochs 10     train (minutes), and print the table
+    python benchmarks/study/anneal.py                                         print the table of all that were trained
 
-From the checkpoint on, η falls along a straight line from what the schedule had reached to 0, for both players; all else is
-as examples/mnist.py has it. A departure from the released recipe, which gets there late: its η is still at 0.037 after 500
-epochs, and at its floor of 10⁻⁶ in epoch 5,757. A row of the table has the validation log-likelihood of the checkpoint and of
-the annealed nets, and, where study.py has taken in the run, that of the released schedule when it was first measured after as
-many epochs. The test set is measured once, at the end. The results are in benchmarks/results/anneal.json.
+From the checkpoint on, η falls along a straight line to 0, for both players. All else is as in examples/mnist.py. This is a
+departure from the released recipe, whose η is still at 0.037 after 500 epochs and at its floor of 10⁻⁶ in epoch 5,757.
 
-After Ctrl-C or a power cut the same command goes on, bit for bit: until all of its results are there, every measured epoch is
-kept in RUN/annealing-….npz.
+A row of the table has the validation log-likelihood of the checkpoint and of the annealed nets. Where study.py has taken in
+the run, the row also has that of the released schedule, when it was first measured after as many epochs. The test set is
+measured once, at the end. The results are in benchmarks/results/anneal.json.
+
+To resume after Ctrl-C or a power cut, repeat the command. The result is the same, bit for bit: every measured epoch is kept
+in RUN/annealing-….npz until all results of the command are written.
 """
 
 import argparse
@@ -69,10 +70,7 @@ def anneal(path: Path, epochs: int, data: str | None) -> dict[str, Any]:
         "cores": environment["cores"],
         "threads": environment["threads"],
         "validation_log_likelihoods": curve,
-        "test": {
-            grid: figures(result)
-            for grid, result in run.measure(generator, dataset, run.SAMPLES).items()
-        },
+        "test": {grid: figures(result) for grid, result in run.measure(generator, dataset, run.SAMPLES).items()},
     }
 
 
@@ -107,7 +105,7 @@ def released(name: str, epoch: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="kept by --keep-checkpoints")
+    parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT", help="of --keep-checkpoints")
     parser.add_argument("--epochs", type=run.positive, default=10, metavar="N", help="until η is 0 (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     args = parser.parse_args()

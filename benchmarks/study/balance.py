@@ -1,22 +1,22 @@
-"""Why `alternating` loses its balance where `simultaneous` keeps it: the two, and what lies between them, on MNIST.
+"""Why does `alternating` lose its balance where `simultaneous` keeps it? Trains what lies between the two, on MNIST.
 
     python benchmarks/study/balance.py old-fresh-fresh new-same-same --seeds 0 1 2 3 4     train these (minutes an epoch)
-    python benchmarks/study/balance.py --look CHECKPOINT …                                 what one update of D changes for G
-    python benchmarks/study/balance.py                                                     the tables of all that was measured
+    python benchmarks/study/balance.py --look CHECKPOINT …                                 measure what one update of D changes
+    python benchmarks/study/balance.py                                                     print the tables
 
-The two variants differ in three things, and here each can be set by itself. G's gradient is taken
+The two variants differ in three things. Here each is set by itself. G's gradient is taken
 
     at θ_d         old: as D was before its update           new: after it
     on z           same: the samples D was updated on        fresh: new ones
     under masks    same: the dropout masks of that update    fresh: new ones
 
-so old-same-same is `simultaneous`, and new-fresh-fresh is `alternating`. A run goes into benchmarks/results/balance.json:
-D(x) and D(G(z)) on held-out data after every epoch, the share of pixels at which G's sigmoid is saturated (beyond 10⁻⁴ of
-black or white), and how many of 1,000 samples are distinct.
+So old-same-same is `simultaneous`, and new-fresh-fresh is `alternating`. A run goes into benchmarks/results/balance.json:
+after every epoch D(x) and D(G(z)) on held-out data, and the share of pixels at which G's sigmoid is saturated (within 10⁻⁴ of
+black or white); at the end, how many of 1,000 samples are distinct.
 
---look takes states of training that examples/mnist.py saved, and in each does one update of D, twenty times over, from the
-state as it was. Into benchmarks/results/look.json goes by how much that update moves the mean logit of the samples it was
-made on, under its own masks, and that of fresh ones; and the cosines between two gradients of G that differ in θ_d, in z, in
+--look takes states of training that examples/mnist.py saved. In each it does one update of D, twenty times over, from the
+state as it was. Into benchmarks/results/look.json goes how far that update moves the mean logit of the samples it was made
+on, under its own masks, and that of fresh samples. So do the cosines between two gradients of G that differ in θ_d, in z, in
 the masks, or in z and masks.
 """
 
@@ -45,7 +45,6 @@ from tinygan import (
     run,
 )
 from tinygan.backend import Array, Scalar
-from tinygan.gan import Judged
 from tinygan.network import Caches
 
 RESULTS = records.RESULTS / "balance.json"
@@ -71,7 +70,7 @@ class BetweenGAN(GAN):
             self.D_optimizer.step(self.D_grad)
         if z == "fresh":
             samples, G_cache = self.G.forward(self.sample_noise(streams), train=True, rng=rng)
-        judged = forward(self.D, samples, gradient.judged.cache if masks == "same" else None, rng)
+        judged = forward(self.D, samples, self.judged(gradient)[1] if masks == "same" else None, rng)
         G_cost = self.generator_gradient(samples, G_cache, rng, judged)
         if theta_d == "old":
             self.D_optimizer.step(self.D_grad)
@@ -79,10 +78,10 @@ class BetweenGAN(GAN):
         return {"discriminator_cost": gradient.cost, "generator_cost": G_cost}
 
 
-def forward(D: Network, x: Array, like: Caches | None, rng: Any) -> Judged:
+def forward(D: Network, x: Array, like: Caches | None, rng: Any) -> tuple[Array, Caches]:
     """D's forward pass for training, with the dropout masks of the forward pass whose cache is `like`, or with new ones."""
     if like is None:
-        return Judged(*D.forward(x, train=True, rng=rng))
+        return D.forward(x, train=True, rng=rng)
     cache = []
     for layer, layer_like in zip(D.layers, like, strict=True):
         if isinstance(layer, Dropout):
@@ -90,7 +89,7 @@ def forward(D: Network, x: Array, like: Caches | None, rng: Any) -> Judged:
         else:
             x, layer_cache = layer.forward(x, True, rng)
         cache.append(layer_cache)
-    return Judged(x, Caches(D, cache, x.shape))
+    return x, Caches(D, cache, x.shape)
 
 
 def prepare(seed: int, data: str | None, choice: str) -> Trainer:
@@ -138,13 +137,13 @@ def look(path: Path, data: str | None, repeats: int = 20) -> dict[str, Any]:
         samples, G_cache = gan.G.forward(z)
         judged = forward(gan.D, samples, masks, dropout_rng)
         gan.generator_gradient(samples, G_cache, dropout_rng, judged)
-        return float(judged.a.mean()), gan.G_grad.copy()
+        return float(judged[0].mean()), gan.G_grad.copy()
 
     found = []
     for _ in range(repeats):
         gan.D.theta, gan.D_optimizer.velocity[:] = start
         own, fresh = (gan.noise(noise_rng, m) for _ in range(2))
-        own_masks = gan.discriminator_gradient(next(batches).x, gan.G(own), dropout_rng).judged.cache
+        _, own_masks = gan.judged(gan.discriminator_gradient(next(batches).x, gan.G(own), dropout_rng))
         fresh_masks = gan.D.forward(gan.G(fresh), train=True, rng=dropout_rng)[1]
         before, before_fresh = logit_and_gradient(own, own_masks), logit_and_gradient(fresh, fresh_masks)
         before_masks, before_z = logit_and_gradient(own, fresh_masks), logit_and_gradient(fresh, own_masks)
@@ -191,11 +190,11 @@ def table(records: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("choices", nargs="*", metavar="CHOICE", help=f"any of {', '.join(CHOICES)}")
-    parser.add_argument("--seeds", nargs="+", type=run.natural, default=[0, 1, 2], metavar="S")
+    parser.add_argument("choices", nargs="*", metavar="CHOICE", help=f"what to train: any of {', '.join(CHOICES)}")
+    parser.add_argument("--seeds", nargs="+", type=run.natural, default=[0, 1, 2], metavar="S", help="(default: 0 1 2)")
     parser.add_argument("--epochs", type=run.positive, default=6, metavar="N", help="of each run (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
-    parser.add_argument("--look", nargs="+", type=Path, default=[], metavar="CHECKPOINT", help="what D's update changes")
+    parser.add_argument("--look", nargs="+", type=Path, default=[], metavar="CHECKPOINT", help="measure D's update")
     args = parser.parse_args()
     for choice in args.choices:
         if choice not in CHOICES:

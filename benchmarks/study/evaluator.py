@@ -1,11 +1,11 @@
-"""How far do the evaluator's own options move the score of one generator? Of how many samples, of which z, σ of which values.
+"""How far do the evaluator's own options move the score of one generator? Varies the number of samples, z, and the values of σ.
 
-    python benchmarks/study/evaluator.py RUN/checkpoint-0920.npz      measure (a minute or two), and the table
-    python benchmarks/study/evaluator.py                              the table of the last measurement
+    python benchmarks/study/evaluator.py RUN/checkpoint-0920.npz      measure (a minute or two), and print the table
+    python benchmarks/study/evaluator.py                              print the table of the last measurement
 
-The released evaluator takes the number of samples and the values of σ as options; 10,000 and ten values are its defaults, and
-the paper names neither. σ is chosen on the first 1,000 validation images as ever. The score is that of the other 9,000: no
-option is chosen by it, and the test set is left alone. The result is in benchmarks/results/evaluator.json.
+The released evaluator takes the number of samples and the values of σ as options. Its defaults are 10,000 and ten values; the
+paper names neither. As always, the first 1,000 validation images choose σ. The score is that of the other 9,000: no option is
+chosen by it, and the test set is not read. The result is in benchmarks/results/evaluator.json.
 """
 
 import argparse

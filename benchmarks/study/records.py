@@ -1,8 +1,8 @@
-"""What the studies share: their data, the training behind a checkpoint, what a departure is, and their files of results."""
+"""What the studies share: their data, the training behind a checkpoint, what a departure is, their results and their pages."""
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +73,27 @@ def score(evaluation: dict[str, dict[str, float]]) -> str:
 def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in rows])
+
+
+def filled(page: Path, tables: Mapping[str, str]) -> str:
+    """The text of a page with these tables between their markers. All else, blank lines too, is as it was.
+
+        <!-- table NAME -->
+        …
+        <!-- end of table NAME -->
+
+    Raises DataError, with page and marker, for a marker that is not there once, and for a pair in the wrong order.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        markers = f"<!-- table {name} -->", f"<!-- end of table {name} -->"
+        for marker in markers:
+            if text.count(marker) != 1:
+                raise DataError(f"{page}: it has the marker {marker} {text.count(marker)} times: it needs it once")
+        start, stop = text.index(markers[0]) + len(markers[0]), text.index(markers[1])
+        if stop < start:
+            raise DataError(f"{page}: {markers[1]} stands before its {markers[0]}: change their order")
+        old = text[start:stop]
+        new = old.replace(old.strip(), table) if old.strip() else f"\n\n{table}\n\n"
+        text = text[:start] + new + text[stop:]
+    return text

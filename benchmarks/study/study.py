@@ -1,17 +1,20 @@
-"""Table 1's MNIST row: collects runs of examples/mnist.py, draws their curves in one plot, writes the table in Markdown.
+"""Table 1's MNIST row: collects runs of examples/mnist.py, draws their curves, and writes the tables of all studies.
 
-    python benchmarks/study/study.py RUN [RUN …]    take in these folders of runs, finished or not; then the plot and the table
-    python benchmarks/study/study.py                the plot and the table of what is in benchmarks/results already
+    python benchmarks/study/study.py RUN [RUN …]    take in these folders of runs, finished or not; draw; print the tables
+    python benchmarks/study/study.py                draw and print what is in benchmarks/results already
+    python benchmarks/study/study.py --write        write all tables of README.md, STUDY.md and ANCHORS.md between their markers
 
-A run becomes benchmarks/results/mnist-NAME.json: its settings, commits, cores, minutes, its curve of validation
-log-likelihoods and what its last checkpoint says; where the test set was measured, also σ and test log-likelihood, of several
-such epochs at the best by validation. Every run that was started belongs in here, collapses included. NAME is that of the
-run's folder.
+A run becomes benchmarks/results/mnist-NAME.json, where NAME is that of its folder. The file has the run's settings, commits,
+cores and minutes, its curve of validation log-likelihoods, and what its last checkpoint says. Where the test set was
+measured, it has σ and the test log-likelihood too; of several such epochs, those of the best by validation. Every run that
+was started belongs in there, collapses included.
 
-The plot: above the validation log-likelihoods of all runs, those of anneal.py starred; below on the left their first epochs,
-on the right V there for the released hyper-parameters, where 0 is a D that has won. The tables: Table 1 with the released
-recipe's best run by validation; each single departure beside the released recipe, seed by seed; and every run, with its
-validation log-likelihoods on the way and, if it was measured, that of the test set.
+The plot has the validation log-likelihoods of all runs above, those of anneal.py starred. Below are the first epochs on the
+left; on the right is V in these epochs with the released hyper-parameters, where 0 is a D that has won.
+
+Three tables are printed: Table 1 with the released recipe's best run by validation; each single departure beside the released
+recipe, seed by seed; and every run, with its validation log-likelihoods on the way and its score on the test set, if it was
+measured.
 """
 
 import argparse
@@ -22,17 +25,25 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anchors
+import anneal
+import balance
+import evaluator
 import numpy as np
 from PIL import Image
-from records import RESULTS, departures, figures, markdown_table, read_records, resume, score
+from records import RESULTS, departures, figures, filled, markdown_table, read_records, resume, score
 
 from tinygan import DataError, Generator, load_mnist, run
 
 PLOT = RESULTS / "curves.png"
+ROOT = Path(__file__).parents[2]
+README, STUDY, ANCHORS = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md", ROOT / "benchmarks/study/ANCHORS.md"
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
 MARKS = "osv^DPX<>ph"  # of the departures in the plot
+WINDOWS = (300, 400, 600, 800, 1000)  # epochs between which lines are laid through the longest run
+WON = -0.01  # nats: D has won where V is above
 SHOWN = (10, 20, 30, 50, 100, 200, 300, 400, 500, 600, 800)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
@@ -200,6 +211,20 @@ def table_1(records: dict[str, dict[str, Any]]) -> str:
     return markdown_table(["Table 1", "MNIST, nats", "TFD, nats"], rows)
 
 
+def table_of_slopes(record: dict[str, Any]) -> str:
+    """How fast a run's validation log-likelihood rises: lines of least squares, each between two of these epochs."""
+    curve = record["validation_log_likelihoods"]
+    epochs, nats = np.array(list(curve), dtype=int), np.array(list(curve.values()))
+    rows = []
+    for first, last in zip(WINDOWS[:-1], WINDOWS[1:], strict=True):
+        among = (epochs >= first) & (epochs <= last)
+        line, covariance = np.polyfit(epochs[among], nats[among], 1, cov=True)
+        residuals = nats[among] - np.polyval(line, epochs[among])
+        scatter = (residuals @ residuals / (len(residuals) - 2)) ** 0.5
+        rows.append([f"{first} to {last:,}", f"{line[0]:.3f} ± {covariance[0, 0] ** 0.5:.3f}", f"{scatter:.1f}"])
+    return markdown_table(["epochs", "rise, nats an epoch", "scatter around the line, nats"], rows)
+
+
 def table_of_departures(records: dict[str, dict[str, Any]]) -> str:
     """Each single departure that was measured with several seeds, beside the released recipe with the same seeds.
 
@@ -249,6 +274,80 @@ def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
     return markdown_table(columns, rows)
 
 
+def table_of_variants(records: dict[str, dict[str, Any]]) -> str:
+    """The three variants with the released hyper-parameters: with which seeds each learns, and V after ten epochs."""
+    rows = []
+    for variant in LINES:
+        ours = [record for record in of_variant(records, variant) if record["traces"]]
+        ends = [record["traces"][min(record["epochs"], 10) - 1] for record in ours]
+        won = [str(record["seed"]) for record, end in zip(ours, ends, strict=True) if end["value"] > WON]
+        values = [
+            f"diverged @{record['epochs'] + 1}" if end["epoch"] < 10 and record["diverged"] else f"{end['value']:.3f}"
+            for record, end in zip(ours, ends, strict=True)
+        ]
+        rows.append([f"`{variant}`", count({r["seed"]: learns(r) for r in ours}), ", ".join(won), ", ".join(values)])
+    return markdown_table(["variant", "learns", "D wins with seeds", "V after ten epochs, seed by seed"], rows)
+
+
+def table_of_order(records: dict[str, dict[str, Any]], between: list[dict[str, Any]]) -> str:
+    """With how many seeds G learns, by the θ_d at which its gradient is taken, and by whether z and masks are D's.
+
+    records   has the two variants: runs, which have a reading
+    between   has what lies between them; the same criterion as in a reading is applied to their last epoch
+    """
+
+    def variant(name: str) -> str:
+        return f"{count({record['seed']: learns(record) for record in of_variant(records, name)})} (`{name}`)"
+
+    def choice(name: str) -> str:
+        ours = [record for record in between if record["choice"] == name]
+        return count({r["seed"]: r["curve"][-1]["value"] <= WON and r["distinct_of_1000"] >= 100 for r in ours})
+
+    rows = [
+        ["at the old θ_d", variant("simultaneous"), choice("old-fresh-fresh")],
+        ["at the new θ_d", choice("new-same-same"), variant("alternating")],
+    ]
+    return markdown_table(["G's gradient is taken", "on the z and masks of D's update", "on fresh ones"], rows)
+
+
+def of_variant(records: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """The runs of this variant that depart in nothing else, by seed."""
+    ours = (record for record in records.values() if record["variant"] == name and not departure(record))
+    return sorted(ours, key=lambda record: record["seed"])
+
+
+def learns(record: dict[str, Any]) -> bool:
+    return (record["reading"] or "").startswith("learning")
+
+
+def count(learning: dict[int, bool]) -> str:
+    """How many seeds learn, and which, unless all or none do."""
+    seeds = [str(seed) for seed, does in sorted(learning.items()) if does]
+    which = f": seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if 0 < len(seeds) < len(learning) else ""
+    return f"{len(seeds)} of {len(learning)}{which}"
+
+
+def tables() -> dict[Path, dict[str, str]]:
+    """The tables of each page, by the names in their markers, from the results."""
+    records, between = runs(), read_records(balance.RESULTS)
+    return {
+        README: {"1": table_1(records)},
+        STUDY: {
+            "1": table_1(records),
+            "slopes": table_of_slopes(records["sim-s0"]),
+            "annealed": anneal.table(read_records(anneal.RESULTS)),
+            "evaluator": evaluator.table(json.loads(evaluator.RESULTS.read_text(encoding="utf-8"))),
+            "departures": table_of_departures(records),
+            "variants": table_of_variants(records),
+            "order": table_of_order(records, between),
+            "between": balance.table(between),
+            "looks": balance.table_of_looks(read_records(balance.LOOKED)),
+            "runs": table_of_runs(records),
+        },
+        ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
+    }
+
+
 def ending(record: dict[str, Any]) -> str:
     if record["diverged"]:
         return f"diverged in epoch {record['epochs'] + 1}"
@@ -262,13 +361,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run of examples/mnist.py")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
+    parser.add_argument("--write", action="store_true", help="write the tables of all studies into their pages")
     args = parser.parse_args()
     for folder in args.runs:
         take_in(folder, args.data)
     records = runs()
     if not records:
         parser.error(f"no runs in {RESULTS} yet: name the folder of one")
-    draw(records)
+    if args.runs or not args.write:
+        draw(records)
+    if args.write:
+        texts = {page: filled(page, tables_of_page) for page, tables_of_page in tables().items()}
+        for page, text in texts.items():  # only now: a page that lacks a marker leaves all pages as they were
+            run.write_text(page, text)
+            print(page.relative_to(ROOT))
+        return
     print(f"{table_1(records)}\n\n{table_of_departures(records)}\n\n{table_of_runs(records)}")
 
 

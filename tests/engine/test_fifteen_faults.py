@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from equations import EQUATIONS
-from helpers import LAYERS, SameDraws, bits, discriminator, generator, numeric_gradient
+from helpers import LAYERS, M, SameDraws, bits, discriminator, game, generator, numeric_gradient, same_streams
 
 import tinygan
 from tinygan import (
-    GAN,
     GENERATOR_COSTS,
     VARIANTS,
+    Batch,
     Dropout,
     GradientError,
     Layer,
@@ -32,15 +32,13 @@ from tinygan import (
     value_function,
 )
 
-M = 5
 rng = np.random.default_rng(0)
-X, Z, Z2 = rng.random((M, 4)), rng.standard_normal((M, 3)), rng.standard_normal((M, 3))
+X, Z = rng.random((M, 4)), rng.standard_normal((M, 3))
 
 
-def game(variant="alternating", **options):
-    """η = 1 and μ = 0: a step moves θ by its gradient."""
-    G, D = generator(), discriminator()
-    return GAN(G, D, MomentumSGD(G.theta, 1.0), MomentumSGD(D.theta, 1.0), variant=variant, **options)
+def bare(variant="alternating", **options):
+    """A game with η = 1 and μ = 0: a step moves θ by its gradient."""
+    return game(variant, learning_rate=1.0, momentum=0.0, **options)
 
 
 def sigma(a):
@@ -60,11 +58,11 @@ def test_01_the_generator_never_moves(variant):
     """The generator never moves (caches flushed before its backward)."""
     steps = {
         "a step of G": (lambda gan: gan.generator_step(Z, None), {"θ_g": True, "θ_d": False}),
-        "a step of D": (lambda gan: gan.discriminator_step(X, gan.G(Z), None), {"θ_g": False, "θ_d": True}),
-        "an iteration": (lambda gan: gan.iteration(lambda: Z, iter([X]), None), {"θ_g": True, "θ_d": True}),
+        "a step of D": (lambda gan: gan.discriminator_step(X, Z, None), {"θ_g": False, "θ_d": True}),
+        "an iteration": (lambda gan: gan.iteration(iter([Batch(X)]), same_streams(np)), {"θ_g": True, "θ_d": True}),
     }
     for name, (step, moves) in steps.items():
-        gan = game(variant)
+        gan = bare(variant)
         before = bits(gan.G.theta), bits(gan.D.theta)
         step(gan)
         moved = {"θ_g": bits(gan.G.theta) != before[0], "θ_d": bits(gan.D.theta) != before[1]}
@@ -137,10 +135,11 @@ def test_05_only_x_is_checked_never_W_and_b(kind, parameter):
 def test_06_the_only_numeric_gradient_test_is_skipped():
     """The only numeric gradient test is skipped: here nothing is, but for a missing GPU or an optional peer."""
     skipped = []
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    tests = Path(__file__).parents[1]
+    for path in sorted(tests.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr in ("skip", "skipif", "xfail"):
-                skipped.append(f"{path.name}: {ast.unparse(node)}")
+                skipped.append(f"{path.relative_to(tests).as_posix()}: {ast.unparse(node)}")
     assert skipped == ["conftest.py: pytest.skip"]
 
 
@@ -165,7 +164,7 @@ def test_08_minimax_and_non_saturating_are_not_the_same(a):
     assert da_minimax.item() == pytest.approx(-sigma(a), rel=1e-14, abs=0), "minimax: −D"
     assert non_saturating == pytest.approx(log1pexp(-a), rel=1e-14, abs=0), "non-saturating: −log D"
     assert da_non_saturating.item() == pytest.approx(-sigma(-a), rel=1e-14, abs=0), "non-saturating: −(1 − D)"
-    assert [game(v).generator_cost for v in VARIANTS] == ["non_saturating", "non_saturating", "minimax"]
+    assert [bare(v).generator_cost for v in VARIANTS] == ["non_saturating", "non_saturating", "minimax"]
 
 
 @pytest.mark.parametrize("tied", [(0, 1), (1, 2), (0, 1, 2)])
@@ -198,14 +197,17 @@ def test_10_cross_entropy_overflows_or_is_clipped(a):
 @pytest.mark.parametrize("cost", GENERATOR_COSTS)
 def test_11_generator_loss_through_old_activations(cost):
     """G's loss goes back through old activations with already-updated weights."""
-    gan = game(generator_cost=cost)
+    gan = bare(generator_cost=cost)
     before = gan.G.theta.copy()
-    gan.iteration(iter([Z, Z2]).__next__, iter([X]), None)
+    gan.iteration(iter([Batch(X)]), same_streams(np))
     step = gan.G.theta - before
     gan.G.theta = before
+    draws = same_streams(np)["noise"]
+    gan.noise(draws, M, np.float64)  # z of D's step
+    z = gan.noise(draws, M, np.float64)
 
     def J():
-        return generator_loss(gan.D(gan.G(Z2)), cost)[0]
+        return generator_loss(gan.D(gan.G(z)), cost)[0]
 
     np.testing.assert_allclose(step, -numeric_gradient(J, gan.G.theta), rtol=1e-6, atol=1e-8)
 
@@ -225,9 +227,9 @@ def test_12_backward_overwrites_the_callers_dy(name):
 
 def test_13_weights_updated_inside_backward():
     """Weights updated inside backward, so D takes two steps where Algorithm 1 takes one."""
-    gan, samples = game("printed"), generator()(Z)
+    gan, samples = bare("printed"), generator()(Z)
     before = gan.D.theta.copy()
-    gan.discriminator_step(X, samples, None)
+    gan.discriminator_step(X, Z, None)
     step = gan.D.theta - before
     gan.D.theta = before
 
@@ -239,7 +241,7 @@ def test_13_weights_updated_inside_backward():
 
 
 def test_14_momentum_as_an_average():
-    """"Momentum" as m·v + (1 − m)·g."""
+    """ "Momentum" as m·v + (1 − m)·g."""
     theta, velocities = np.zeros(1), []
     optimizer = MomentumSGD(theta, 1.0, 0.5)
     for _ in range(3):
@@ -257,13 +259,13 @@ def the_docstring(where):
 def test_15_equations_in_docs_that_their_code_contradicts(where, texts, values):
     """Equations in docs that their code contradicts: here each is executed, beside the code."""
     for text in texts:
-        assert text in the_docstring(where), "tests/equations.py executes another equation than the one printed"
+        assert text in the_docstring(where), "equations.py executes another equation than the one printed"
     for code, equation in values():
         np.testing.assert_allclose(code, equation, rtol=1e-12, atol=1e-15)
 
 
 def test_15_every_public_docstring_that_begins_with_an_equation_is_executed():
     public = [x for x in vars(tinygan).values() if inspect.isclass(x) or inspect.isfunction(x)]
-    equations = {x for x in public if re.search("[=←≈]", inspect.getdoc(x).split("\n")[0])}
+    equations = {x for x in public if re.search("[=←≈]", (inspect.getdoc(x) or "").split("\n")[0])}
     missing = [x.__name__ for x in equations - {where for where, *_ in EQUATIONS}]
-    assert not missing, f"tests/equations.py lacks {missing}"
+    assert not missing, f"equations.py lacks {missing}"

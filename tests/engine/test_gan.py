@@ -41,6 +41,12 @@ from tinygan import (
 with_and_without_batch_norm = pytest.mark.parametrize("normalised", [False, True], ids=["plain", "batch norm"])
 
 
+def near(got, expected, normalised, rtol, atol):
+    """Batch norm of five rows divides by what may be small: it is given ten times the rounding."""
+    slack = 10 if normalised else 1
+    np.testing.assert_allclose(host(got), host(expected), rtol=rtol * slack, atol=atol * slack)
+
+
 def minibatch(xp=np, dtype=np.float64, seed=0):
     """x and z for one step, the same on every backend."""
     z = np.random.default_rng(seed).uniform(-(3**0.5), 3**0.5, (M, 3))
@@ -286,8 +292,7 @@ def test_one_step_of_G_descends_its_cost_through_D(kind, keep, normalised):
         return generator_loss(gan.D.forward(samples, train=True, rng=rng)[0], kind)[0]
 
     descent = moved(gan.G, lambda: gan.generator_step(z, random_generator(np, 7)))
-    # a bias that batch norm takes out again has the derivative 0, and its numeric one is rounding
-    np.testing.assert_allclose(descent, -numeric_gradient(cost, gan.G.theta), rtol=1e-6, atol=1e-8)
+    near(descent, -numeric_gradient(cost, gan.G.theta), normalised, rtol=1e-6, atol=1e-9)
 
 
 @with_and_without_batch_norm
@@ -332,7 +337,7 @@ def test_simultaneous_equals_its_definition(xp, keep, kind, normalised):
     gan.simultaneous_step(x, z, SameDraws(xp))
     assert sum(judged) == 2 * M
     for net, expected in [(gan.G, G), (gan.D, D)]:
-        np.testing.assert_allclose(host(net.theta), host(expected.theta), rtol=1e-11, atol=1e-14)
+        near(net.theta, expected.theta, normalised, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(("examples", "noise"), [(3, 5), (5, 3), (1, 3)])
@@ -348,7 +353,7 @@ def test_simultaneous_with_minibatches_of_two_sizes_has_the_gradients_of_its_def
     expected = np.empty_like(gan.G.theta)
     gan.G.backward(gan.D.backward(generator_loss(a)[1], D_cache), G_cache, expected)
     gan.simultaneous_step(x, z, None)
-    np.testing.assert_allclose(gan.G_grad, expected, rtol=1e-11, atol=1e-14)
+    near(gan.G_grad, expected, normalised, rtol=1e-12, atol=1e-15)
 
 
 @with_and_without_batch_norm
@@ -388,7 +393,7 @@ def test_iteration_returns_the_costs_of_its_last_updates(xp, variant):
 
 
 @with_and_without_batch_norm
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_backend_takes_numpys_steps(xp, variant, dtype, tolerance, normalised):
     """Three iterations with the same noise, examples and masks end at the same θ, v, statistics and costs."""
@@ -401,7 +406,7 @@ def test_every_backend_takes_numpys_steps(xp, variant, dtype, tolerance, normali
         assert {a.dtype for a in vectors} == {np.dtype(dtype)}
         ends.append([host(a) for a in (*vectors, *costs.values())])
     for expected, got in zip(*ends, strict=True):
-        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+        near(got, expected, normalised, rtol=tolerance, atol=tolerance)
 
 
 @with_and_without_batch_norm
@@ -598,6 +603,12 @@ def test_a_seed_in_place_of_a_generator_is_refused_by_every_step(step, seed):
     gan, (x, z) = game("simultaneous", keep=0.5), minibatch()
     with pytest.raises(ArgumentError, match=r"rng.*random_generator\(xp, seed\)"):
         getattr(gan, step)(*([z] if step == "generator_step" else [x, z]), seed)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_seed_in_place_of_streams_is_refused_by_every_iteration(variant):
+    with pytest.raises(TypeError):
+        game(variant).iteration(batches(), 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from helpers import bits
+from helpers import bits, refused
 
 from tinygan import (
-    ArgumentError,
     AuthorsUniform,
     Constant,
     Dropout,
@@ -75,17 +74,19 @@ def test_constant_is_a_number_or_an_array():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "facts"),
     [
-        (lambda: Uniform(-0.1), "radius must be at least 0, not -0.1"),
-        (lambda: Uniform(math.nan), "radius must be at least 0"),
-        (lambda: Sparse(0), "n must be at least 1, not 0"),
-        (lambda: drawn(Sparse(21), (20, 3)), r"Sparse\(21\) needs at least 21 inputs, the layer has 20"),
-        (lambda: drawn(Constant([1, 2]), (3,)), r"a start of shape \(2,\) was given for a parameter of shape \(3,\)"),
+        (lambda: Uniform(-0.1), ["Uniform", "radius", "-0.1"]),
+        (lambda: Uniform(math.nan), ["Uniform", "radius", "nan"]),
+        (lambda: Sparse(0), ["Sparse", "1", "0"]),
+        (lambda: drawn(Sparse(21), (20, 3)), ["Sparse(21)", "20"]),
+        (lambda: drawn(Sparse(2), (20,)), ["Sparse", "(20,)"]),
+        (lambda: drawn(AuthorsUniform(0.05, authors_stream()), (20,)), ["AuthorsUniform", "(20,)"]),
+        (lambda: drawn(Constant([1, 2]), (3,)), ["(2,)", "(3,)"]),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(make, message):
-    with pytest.raises(ArgumentError, match=message):
+def test_what_cannot_be_drawn_is_refused(make, facts):
+    with refused(*facts):
         make()
 
 
@@ -167,11 +168,11 @@ def test_a_generator_with_this_bias_starts_at_the_mean_image():
     ],
 )
 def test_bias_from_marginals_needs_data_that_span_the_range(images):
-    with pytest.raises(ArgumentError, match="minimum is 0 and maximum"):
+    with refused("minimum", "maximum", images.min(), images.max()):
         bias_from_marginals(images)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4,), (2, 2, 2)])
 def test_bias_from_marginals_needs_a_matrix_of_images(shape):
-    with pytest.raises(ArgumentError, match=r"shape \(n, d\)"):
+    with refused("(n, d)", shape):
         bias_from_marginals(np.zeros(shape))

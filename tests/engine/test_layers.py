@@ -159,9 +159,7 @@ def test_maxout_is_the_largest_of_its_affine_pieces(xp):
     rng = np.random.default_rng(0)
     x, W, b = rng.standard_normal((m, n_in)), rng.standard_normal((n_in, p * n_out)), rng.standard_normal(p * n_out)
     layer = with_parameters(Maxout(n_in, n_out, p), xp=xp, W=xp.asarray(W), b=xp.asarray(b))
-    expected = [
-        [max(x[r] @ W[:, i * n_out + j] + b[i * n_out + j] for i in range(p)) for j in range(n_out)] for r in range(m)
-    ]
+    expected = [[max(x[r] @ W[:, i * n_out + j] + b[i * n_out + j] for i in range(p)) for j in range(n_out)] for r in range(m)]
     np.testing.assert_allclose(host(layer.forward(xp.asarray(x))[0]), expected, rtol=1e-13)
 
 

@@ -36,7 +36,7 @@ def normalised(xp, dtype, shape, seed=0, **options):
 
 
 def near(got, expected, dtype, float32=1e-5):
-    tolerance = 1e-12 if dtype == np.float64 else float32
+    tolerance = 1e-10 if dtype == np.float64 else float32
     np.testing.assert_allclose(host(got), expected, rtol=tolerance, atol=tolerance)
 
 

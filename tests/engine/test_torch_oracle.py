@@ -3,17 +3,18 @@
 PyTorch is not needed to use or to test tinygan; where it is installed, these tests run.
 """
 
-import itertools
-
 import numpy as np
 import pytest
-from helpers import LAYERS, SameDraws, discriminator, generator
+from helpers import LAYERS, M, SameDraws, batches, game, same_streams
 
 from tinygan import (
-    GAN,
     GENERATOR_COSTS,
     VARIANTS,
+    Adam,
+    Batch,
+    BatchNorm,
     Dropout,
+    LeakyReLU,
     Linear,
     Maxout,
     MomentumSGD,
@@ -21,8 +22,12 @@ from tinygan import (
     ReLU,
     Reshape,
     Sigmoid,
+    Tanh,
+    bernoulli_cross_entropy,
     discriminator_loss,
     generator_loss,
+    softmax_cross_entropy,
+    squared_error,
     value_function,
 )
 
@@ -30,8 +35,6 @@ torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
 torch.set_num_threads(1)  # for matrices this small, waiting for a second thread is most of the work
-
-M = 5
 
 
 def close(got, expected, tolerance=1e-12):
@@ -46,26 +49,39 @@ def tensor(array):
 # The same mathematics in PyTorch's words
 # ---------------------------------------------------------------------------------------------------------------------
 
-# layer, x, an iterator over θ's parts, an iterator over masks
+
+def torch_linear(layer, x, parts):
+    return F.linear(x, next(parts).T, next(parts) if "b" in layer.declarations else None)
+
+
+def torch_batch_norm(layer, x, parts, train):
+    mean, var = (torch.tensor(array) for array in (layer.mean, layer.var))  # copies: PyTorch moves them by itself
+    return F.batch_norm(x, mean, var, next(parts), next(parts), training=train, eps=layer.epsilon)
+
+
+# layer, x, an iterator over θ's parts, an iterator over masks, whether in training
 TORCH = {
-    Linear: lambda layer, x, parts, masks: F.linear(x, next(parts).T, next(parts)),
-    Maxout: lambda layer, x, parts, masks: (
-        F.linear(x, next(parts).T, next(parts)).reshape(len(x), layer.pieces, layer.n_out).max(dim=1).values
+    Linear: lambda layer, x, parts, masks, train: torch_linear(layer, x, parts),
+    Maxout: lambda layer, x, parts, masks, train: (
+        torch_linear(layer, x, parts).reshape(len(x), layer.pieces, layer.n_out).max(dim=1).values
     ),
-    ReLU: lambda layer, x, parts, masks: torch.relu(x),
-    Sigmoid: lambda layer, x, parts, masks: torch.sigmoid(x),
-    Dropout: lambda layer, x, parts, masks: x * next(masks),
-    Reshape: lambda layer, x, parts, masks: x.reshape(len(x), *layer.shape),
+    ReLU: lambda layer, x, parts, masks, train: torch.relu(x),
+    LeakyReLU: lambda layer, x, parts, masks, train: F.leaky_relu(x, layer.slope),
+    Tanh: lambda layer, x, parts, masks, train: torch.tanh(x),
+    Sigmoid: lambda layer, x, parts, masks, train: torch.sigmoid(x),
+    Dropout: lambda layer, x, parts, masks, train: x * next(masks) if train else x,
+    Reshape: lambda layer, x, parts, masks, train: x.reshape(len(x), *layer.shape),
+    BatchNorm: lambda layer, x, parts, masks, train: torch_batch_norm(layer, x, parts, train),
 }
 
 
-def torch_forward(net, theta, x, masks=()):
+def torch_forward(net, theta, x, masks=(), train=True):
     shapes = [shape for layer in net.layers for shape, _ in layer.declarations.values()]
     parts = theta.split([int(np.prod(shape)) for shape in shapes])
     parts = iter([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)])
     masks = iter(masks)
     for layer in net.layers:
-        x = TORCH[type(layer)](layer, x, parts, masks)
+        x = TORCH[type(layer)](layer, x, parts, masks, train)
     return x
 
 
@@ -90,17 +106,20 @@ def torch_discriminator_cost(a_real, a_fake):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_and_its_gradients(name):
+def test_layer_and_its_gradients(name, train):
     net = Network([LAYERS[name]()], dtype=np.float64)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((M, 4))
-    y, cache = net.forward(x, True, SameDraws(np))
+    net.statistics += rng.random(net.statistics.shape)
+    y, cache = net.forward(x, train, SameDraws(np))
     dy, grad = rng.standard_normal(y.shape), np.empty_like(net.theta)
     dx = net.backward(dy, cache, grad)
 
     torch_x, theta = tensor(x), tensor(net.theta)
-    torch_y = torch_forward(net, theta, torch_x, map(torch.tensor, cache if name == "Dropout" else []))
+    masks = map(torch.tensor, cache if name == "Dropout" and train else [])
+    torch_y = torch_forward(net, theta, torch_x, masks, train)
     (torch_y * torch.tensor(dy)).sum().backward()
     close(y, torch_y)
     close(dx, torch_x.grad)
@@ -135,6 +154,33 @@ def test_generator_cost(kind):
     close(da, torch_a.grad)
 
 
+RNG = np.random.default_rng(1)
+LABELS = np.array([0, 3, 1, 3, 2])
+TARGET = RNG.random((M, 4))
+OTHER_COSTS = {
+    "softmax": (softmax_cross_entropy, LABELS, lambda y: F.cross_entropy(y, torch.tensor(LABELS))),
+    "squared": (squared_error, TARGET, lambda y: F.mse_loss(y, torch.tensor(TARGET), reduction="sum") / M),
+    "Bernoulli": (
+        bernoulli_cross_entropy,
+        TARGET,
+        lambda y: F.binary_cross_entropy_with_logits(y, torch.tensor(TARGET), reduction="sum") / M,
+    ),
+}
+
+
+@pytest.mark.parametrize("scale", [1, 30])
+@pytest.mark.parametrize("cost", OTHER_COSTS)
+def test_costs_for_other_models(cost, scale):
+    loss, target, torch_loss = OTHER_COSTS[cost]
+    y = RNG.standard_normal((M, 4)) * scale
+    J, dy = loss(y, target)
+    torch_y = tensor(y)
+    torch_J = torch_loss(torch_y)
+    torch_J.backward()
+    close(J, torch_J)
+    close(dy, torch_y.grad)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Three iterations of Algorithm 1
 # ---------------------------------------------------------------------------------------------------------------------
@@ -145,30 +191,29 @@ ETAS, MUS = (0.3, 0.2, 0.05), (0.5, 0.6, 0.7)  # both change, as the schedules h
 class Recorder:
     """Plays tinygan's three iterations and keeps what they drew: z, x, and the masks of each pass through D."""
 
-    def __init__(self, variant, cost):
-        rng, dropout = np.random.default_rng(3), SameDraws(np)
+    def __init__(self, variant, cost, normalised):
         self.z, self.x, self.masks, self.costs = [], [], [], []
-        G, D = generator(), discriminator(keep=0.5)
-        self.G, self.D, self.start = G, D, [G.theta.copy(), D.theta.copy()]
-        forward = D.forward
+        gan = game(variant, keep=0.5, normalised=normalised, generator_cost=cost)
+        self.gan, self.start = gan, [gan.G.theta.copy(), gan.D.theta.copy()]
+        forward, noise = gan.D.forward, gan.noise
 
         def recording_forward(*args, **kwargs):
             a, cache = forward(*args, **kwargs)
-            self.masks.append([c for layer, c in zip(D.layers, cache, strict=True) if isinstance(layer, Dropout)])
+            self.masks.append([c for layer, c in zip(gan.D.layers, cache, strict=True) if isinstance(layer, Dropout)])
             return a, cache
 
         def draw(kept, array):
             kept.append(array)
             return array
 
-        D.forward = recording_forward
-        gan = GAN(G, D, MomentumSGD(G.theta, 1.0), MomentumSGD(D.theta, 1.0), variant=variant, generator_cost=cost)
-        batches = (draw(self.x, rng.random((M, 4))) for _ in itertools.count())
+        gan.D.forward = recording_forward
+        gan.noise = lambda *args: draw(self.z, noise(*args))
+        stock = (Batch(draw(self.x, batch.x)) for batch in batches())
+        streams = same_streams(np)
         for eta, mu in zip(ETAS, MUS, strict=True):
-            for player in (gan.G_optimizer, gan.D_optimizer):
-                player.learning_rate, player.momentum = eta, mu
-            self.costs.append(gan.iteration(lambda: draw(self.z, rng.standard_normal((M, 3))), batches, dropout))
-        self.velocities = gan.G_optimizer.velocity, gan.D_optimizer.velocity
+            for optimizer in (gan.G_optimizer, gan.D_optimizer):
+                optimizer.learning_rate, optimizer.momentum = eta, mu
+            self.costs.append(gan.iteration(stock, streams).values())
 
 
 class TorchMomentum:
@@ -202,31 +247,49 @@ def test_momentum_is_torch_optim_sgd():
         close(theta, torch_theta)
 
 
+@pytest.mark.slow  # torch.optim takes seconds to import
+def test_adam_is_torch_optim_adam():
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(7)
+    theta, torch_theta = start.copy(), tensor(start)
+    ours = Adam(theta, 0.1, 0.5, 0.9, 1e-3)
+    torchs = torch.optim.Adam([torch_theta], lr=0.1, betas=(0.5, 0.9), eps=1e-3)
+    for scale in 1, 1e-4, 100, 1, 1:
+        gradient = scale * rng.standard_normal(7)
+        torch_theta.grad = torch.tensor(gradient)
+        ours.step(gradient)
+        torchs.step()
+        close(theta, torch_theta)
+
+
+@pytest.mark.parametrize("normalised", [False, True], ids=["plain", "batch norm"])
 @pytest.mark.parametrize("cost", GENERATOR_COSTS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_three_iterations_of_algorithm_1(variant, cost):
-    ours = Recorder(variant, cost)
+def test_three_iterations_of_algorithm_1(variant, cost, normalised):
+    ours = Recorder(variant, cost, normalised)
     theta_g, theta_d = (tensor(theta) for theta in ours.start)
     sgd_g, sgd_d = TorchMomentum(theta_g), TorchMomentum(theta_d)
     z, x, masks = (map(torch.tensor, ours.z), map(torch.tensor, ours.x), iter(ours.masks))
 
     def G(z):
-        return torch_forward(ours.G, theta_g, z)
+        return torch_forward(ours.gan.G, theta_g, z)
 
     def D(x):
-        return torch_forward(ours.D, theta_d, x, map(torch.tensor, next(masks)))
+        return torch_forward(ours.gan.D, theta_d, x, map(torch.tensor, next(masks)))
 
     for (D_cost, G_cost), eta, mu in zip(ours.costs, ETAS, MUS, strict=True):
         # Algorithm 1 takes fresh noise for G; the simultaneous update takes both gradients before any step.
-        samples = G(next(z))
-        a = D(torch.cat([next(x), samples]))
-        J_D = torch_discriminator_cost(a[:M], a[M:]) * (2 if variant == "printed" else 1)
+        samples, data = G(next(z)), next(x)
+        if normalised:
+            a_real, a_fake = D(data), D(samples)
+        else:
+            a_real, a_fake = D(torch.cat([data, samples])).split(M)
+        J_D = torch_discriminator_cost(a_real, a_fake) * (2 if variant == "printed" else 1)
         (D_gradient,) = torch.autograd.grad(J_D, theta_d, retain_graph=True)
         if variant != "simultaneous":
             sgd_d.step(eta, mu, D_gradient)
-            J_G = TORCH_COST[cost](D(G(next(z))))
-        else:
-            J_G = TORCH_COST[cost](a[M:])
+            a_fake = D(G(next(z)))
+        J_G = TORCH_COST[cost](a_fake)
         (G_gradient,) = torch.autograd.grad(J_G, theta_g)
         if variant == "simultaneous":
             sgd_d.step(eta, mu, D_gradient)
@@ -235,7 +298,7 @@ def test_three_iterations_of_algorithm_1(variant, cost):
         close(G_cost, J_G)
 
     assert next(masks, None) is None, "PyTorch has made as many passes through D"
-    for ours_end, torchs in zip([ours.G.theta, ours.D.theta], [theta_g, theta_d], strict=True):
-        close(ours_end, torchs)
-    for velocity, sgd in zip(ours.velocities, [sgd_g, sgd_d], strict=True):
-        close(velocity, -sgd.buf)
+    for name, theta, sgd in ("G", theta_g, sgd_g), ("D", theta_d, sgd_d):
+        network, optimizer = ours.gan.players[name]
+        close(network.theta, theta)
+        close(optimizer.velocity, -sgd.buf)

@@ -13,25 +13,35 @@ import numpy as np
 from helpers import SameDraws
 
 from tinygan import (
+    Adam,
+    BatchNorm,
     Dropout,
+    Generator,
+    LeakyReLU,
     Linear,
     Maxout,
     MomentumSGD,
     Network,
+    Noise,
     ParzenWindow,
     ReLU,
     Reshape,
     Sigmoid,
     Sparse,
+    Tanh,
     Uniform,
+    bernoulli_cross_entropy,
     bias_from_marginals,
     discriminator_loss,
+    generate,
     generator_loss,
     learning_rate_schedule,
     max_column_norm,
     momentum_schedule,
     pixels,
+    softmax_cross_entropy,
     softplus,
+    squared_error,
     value_function,
 )
 
@@ -96,6 +106,25 @@ def relu():
     yield dx, dy * (x > 0)
 
 
+@printed(LeakyReLU, "y = x where x > 0, else s x", "∂L/∂x = dy · (1 where x > 0, else s)")
+def leaky_relu():
+    dy, s = rng.standard_normal(x.shape), 0.3
+    y, dx = run(LeakyReLU(s), dy)
+    yield y, np.where(x > 0, x, s * x)
+    yield dx, dy * np.where(x > 0, 1, s)
+
+
+@printed(
+    Tanh, "y = tanh(x) = (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ)", "tanh′(x) = 1/cosh²(x) = 4e/(1 + e)², e = e^−2|x|", "∂L/∂x = dy · tanh′(x)"
+)
+def tanh():
+    dy, e = rng.standard_normal(x.shape), np.exp(-2 * abs(x))
+    y, dx = run(Tanh(), dy)
+    yield y, (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))
+    yield dx, dy / np.cosh(x) ** 2
+    yield dx, dy * 4 * e / (1 + e) ** 2
+
+
 @printed(Sigmoid, "y = σ(x) = 1 / (1 + e⁻ˣ)", "y = e^min(x, 0) / (1 + e)", "σ′(x) = σ(x) σ(−x) = e/(1 + e)²")
 def sigmoid():
     dy, e = rng.standard_normal(x.shape), np.exp(-abs(x))
@@ -121,6 +150,34 @@ def reshape():
     y, dx = run(Reshape((2, 2)), dy)
     yield y, x.reshape(m, 2, 2)
     yield dx, dy.reshape(x.shape)
+
+
+@printed(
+    BatchNorm,
+    "y = γ x̂ + β, x̂ = (x − μ)/√(σ² + ε)",
+    "∂L/∂γ = Σ dy x̂ ∂L/∂β = Σ dy",
+    "∂L/∂x = γ/√(σ² + ε) · (dy − (∂L/∂β + x̂ ∂L/∂γ)/N)",
+    "with running statistics γ/√(var + ε) · dy",
+    "mean ← ρ mean + (1 − ρ) μ, var ← ρ var + (1 − ρ) σ², ρ = momentum",
+)
+def batch_norm():
+    gamma, beta, start_mean, start_var = rng.uniform(1, 2, (4, n_in))
+    dy, epsilon, rho = rng.standard_normal(x.shape), 0.1, 0.75
+    layer = BatchNorm(n_in, momentum=rho, epsilon=epsilon)
+    y, dx, dgamma, dbeta = run(layer, dy, gamma=gamma, beta=beta)
+    mu, var = x.mean(axis=0), x.var(axis=0)
+    x_hat = (x - mu) / np.sqrt(var + epsilon)
+    yield y, gamma * x_hat + beta
+    yield dgamma, (dy * x_hat).sum(axis=0)
+    yield dbeta, dy.sum(axis=0)
+    yield dx, gamma / np.sqrt(var + epsilon) * (dy - (dbeta + x_hat * dgamma) / m)
+    layer.mean[...], layer.var[...] = start_mean, start_var
+    y, cache = layer.forward(x)
+    yield y, gamma * (x - start_mean) / np.sqrt(start_var + epsilon) + beta
+    yield layer.backward(dy, cache), gamma / np.sqrt(start_var + epsilon) * dy
+    layer.observe(layer.forward(x, train=True)[1])
+    yield layer.mean, rho * start_mean + (1 - rho) * mu
+    yield layer.var, rho * start_var + (1 - rho) * var
 
 
 @printed(Network, "y = f_L(… f₂(f₁(x)))")
@@ -192,6 +249,44 @@ def generator_costs():
         yield generator_loss(a_fake, kind)[1], da
 
 
+# ---- Costs for other models
+
+
+@printed(
+    bernoulli_cross_entropy, "L = −Σⱼ [xⱼ log σ(aⱼ) + (1 − xⱼ) log(1 − σ(aⱼ))], the mean over rows", "∂L/∂a = (σ(a) − x)/m"
+)
+def bernoulli_cost():
+    a, target = rng.standard_normal((2, m, n_in))
+    target = 1 / (1 + np.exp(-target))
+    sigma = 1 / (1 + np.exp(-a))
+    L, da = bernoulli_cross_entropy(a, target)
+    yield L, -(target * np.log(sigma) + (1 - target) * np.log(1 - sigma)).sum(axis=1).mean()
+    yield da, (sigma - target) / m
+
+
+@printed(
+    softmax_cross_entropy,
+    "L = −log p_c, p = softmax(logits), c the label; the mean over rows",
+    "∂L/∂logits = (p − onehot(c))/m",
+    "log n where all of the n classes are equally likely",
+)
+def softmax_cost():
+    labels = np.array([0, 3, 1, 3, 2])
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    L, dlogits = softmax_cross_entropy(x, labels)
+    yield L, np.mean([-np.log(p[i, c]) for i, c in enumerate(labels)])
+    yield dlogits, (p - np.eye(n_in)[labels]) / m
+    yield softmax_cross_entropy(0 * x, labels)[0], np.log(n_in)
+
+
+@printed(squared_error, "L = ‖y − t‖², the mean over rows", "∂L/∂y = 2(y − t)/m")
+def squared_cost():
+    t = rng.standard_normal(x.shape)
+    L, dy = squared_error(x, t)
+    yield L, np.mean([np.linalg.norm(row) ** 2 for row in x - t])
+    yield dy, 2 * (x - t) / m
+
+
 # ---- Optimisation
 
 
@@ -205,6 +300,20 @@ def momentum():
         v = mu * v - eta * gradient
         expected = expected + v
         yield optimizer.velocity, v
+        yield theta, expected
+
+
+@printed(Adam, "m ← β₁ m + (1 − β₁) ∇; s ← β₂ s + (1 − β₂) ∇²; θ ← θ − η m̂/(√ŝ + ε), m̂ = m/(1 − β₁ᵗ), ŝ = s/(1 − β₂ᵗ)")
+def adam():
+    theta, eta, beta1, beta2, epsilon = x[0].copy(), 0.1, 0.8, 0.95, 1e-3
+    optimizer = Adam(theta, eta, beta1, beta2, epsilon)
+    expected, first, s = theta.copy(), np.zeros_like(theta), np.zeros_like(theta)
+    for t, gradient in enumerate(x, 1):
+        optimizer.step(gradient)
+        first, s = beta1 * first + (1 - beta1) * gradient, beta2 * s + (1 - beta2) * gradient**2
+        expected = expected - eta * (first / (1 - beta1**t)) / (np.sqrt(s / (1 - beta2**t)) + epsilon)
+        yield optimizer.first_moment, first
+        yield optimizer.second_moment, s
         yield theta, expected
 
 
@@ -235,7 +344,14 @@ def marginals():
     yield round(start[2], 3), -16.118
 
 
-# ---- Data and evaluation
+# ---- Samples, data and evaluation
+
+
+@printed(generate, "n samples x = G(z), z ~ p_z: (n, d)")
+def samples():
+    G, prior = Network([Linear(3, 2)], dtype=np.float64), Noise("gaussian", 3)
+    z = prior(np.random.default_rng(1), 7, np.float64)
+    yield generate(Generator(G, prior), 7, np.random.default_rng(1)), G(z)
 
 
 @printed(pixels, "x = images / 255")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tinygan
-from tinygan import Linear, __main__, gradcheck
+from tinygan import Linear, __main__, derivatives
 
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TINYGAN", "XDG"))},
@@ -39,11 +39,13 @@ def test_gradcheck_prints_a_row_for_everything_and_ends_with_a_summary():
     assert (done.returncode, done.stderr) == (0, "")
     heading, *rows, empty, summary = done.stdout.splitlines()
     assert heading.split("  ")[-1].strip() == "worst relative error"
-    assert [re.split(r"\s{2,}", row)[0] for row in rows] == list(gradcheck.ROWS)
+    assert [re.split(r"\s{2,}", row)[0] for row in rows] == list(derivatives.ROWS)
     errors = [float(row.split()[-1]) for row in rows]
     assert 0 < max(errors) < 1e-6
     assert empty == ""
-    assert summary.startswith(f"All {len(rows)} derivatives are right: the worst relative error is {max(errors):.1e}")
+    assert str(len(rows)) in summary
+    assert f"{max(errors):.1e}" in summary
+    assert "WRONG" not in done.stdout
 
 
 def test_gradcheck_fails_with_exit_code_1_and_says_where(monkeypatch, capsys):
@@ -55,7 +57,7 @@ def test_gradcheck_fails_with_exit_code_1_and_says_where(monkeypatch, capsys):
             grads["W"][1, 2] *= 1.0001
         return dx
 
-    monkeypatch.setattr(gradcheck, "ROWS", {name: gradcheck.ROWS[name] for name in ("Linear", "ReLU")})
+    monkeypatch.setattr(derivatives, "ROWS", {name: derivatives.ROWS[name] for name in ("Linear", "ReLU")})
     monkeypatch.setattr(Linear, "backward", wrong)
     assert __main__.main(["gradcheck"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -75,7 +77,7 @@ def test_doctor_says_what_there_is(tmp_path):
     assert re.search(r"\d+ GFLOP/s", done.stdout)
     assert str(tmp_path / "tinygan" / "mnist") in done.stdout
     assert not list(tmp_path.iterdir())  # nothing was downloaded
-    assert done.stdout.endswith("\nEverything that tinygan needs is here.\n")
+    assert "Not working" not in done.stdout
 
 
 @pytest.fixture
@@ -86,21 +88,21 @@ def quick_doctor(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cuda", "remedy"),
+    ("cuda", "remedies"),
     [
-        (None, 'where there is a driver: python -m pip install "cupy-cuda13x[ctk]"'),
-        (11, "the driver is for CUDA 11: install one for CUDA 12 or newer"),
-        (12, 'mend it with: python -m pip install --upgrade "cupy-cuda12x[ctk]"'),
-        (13, 'mend it with: python -m pip install --upgrade "cupy-cuda13x[ctk]"'),
+        (None, ["python -m pip install", "cupy-cuda12x[ctk]", "cupy-cuda13x[ctk]"]),
+        (11, ["CUDA 11", "CUDA 12"]),
+        (12, ['python -m pip install --upgrade "cupy-cuda12x[ctk]"']),
+        (13, ['python -m pip install --upgrade "cupy-cuda13x[ctk]"']),
     ],
 )
-def test_doctor_names_the_cupy_for_the_driver(cuda, remedy, quick_doctor, monkeypatch, capsys):
+def test_doctor_names_the_cupy_for_the_driver(cuda, remedies, quick_doctor, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cupy", None)  # import cupy raises ImportError
     monkeypatch.setattr(__main__, "_driver_cuda_version", lambda: cuda)
     assert __main__.main(["doctor"]) == 0
     output = capsys.readouterr().out
     assert "CuPy is not installed" in output
-    assert remedy in output
+    assert [remedy for remedy in remedies if remedy not in output] == []
 
 
 def test_doctor_names_the_device(strict_xp, quick_doctor, capsys):
@@ -113,7 +115,7 @@ def test_doctor_fails_where_something_required_is_broken(quick_doctor, monkeypat
     assert __main__.main(["doctor"]) == 1
     output = capsys.readouterr().out
     assert 'python -m pip install --upgrade "pillow"' in output
-    assert output.endswith("Not working: Pillow. See above.\n")
+    assert "Not working: Pillow" in output.splitlines()[-1]
 
 
 def test_doctor_refuses_an_old_numpy(quick_doctor, monkeypatch, capsys):
@@ -164,7 +166,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_a_command_imports_no_other(quick_doctor, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tinygan.parzen", None)  # importing it raises ImportError
+    monkeypatch.setitem(sys.modules, "tinygan.score", None)  # importing it raises ImportError
     assert __main__.main(["doctor"]) == 0
 
 
@@ -197,13 +199,13 @@ def test_an_error_of_many_lines_is_one_line(monkeypatch, capsys):
     def fail():
         raise tinygan.DataError("this file:\n  is damaged")
 
-    monkeypatch.setattr(gradcheck, "ROWS", {"fails": fail})
+    monkeypatch.setattr(derivatives, "ROWS", {"fails": fail})
     assert __main__.main(["gradcheck"]) == 2
     assert capsys.readouterr().err == "error: this file: is damaged\n"
 
 
 def test_ctrl_c_ends_cleanly(monkeypatch, capsys):
-    monkeypatch.setattr(gradcheck, "ROWS", {"interrupted": lambda: signal.raise_signal(signal.SIGINT)})
+    monkeypatch.setattr(derivatives, "ROWS", {"interrupted": lambda: signal.raise_signal(signal.SIGINT)})
     assert __main__.main(["gradcheck"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -5,20 +5,18 @@ The games here are shorter than the example's; the slow test at the end plays th
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
+import collapse
 import numpy as np
 import pytest
+from collapse import CENTRES, MODES, RADIUS, WIDTH, Setting, bilinear, coverage, late, play, ring, spread
 from PIL import Image
+from scripts import run_example
 
 from tinygan import MomentumSGD
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-import collapse
-from collapse import CENTRES, MODES, RADIUS, WIDTH, Setting, bilinear, coverage, late, play, ring, spread
+FIGURES = Path(collapse.__file__).parent / "figures"
 
 LOG_4 = math.log(4)
 
@@ -174,13 +172,6 @@ def test_a_parzen_window_blurs_a_line_and_G_does_not_and_with_thickness_they_are
 # ---- The programme
 
 
-def run(*arguments):
-    command = [sys.executable, str(EXAMPLES / "collapse.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_in_parallel_returns_every_result_by_its_key():
     tasks = {i: (math.pow, (i, 2)) for i in range(5)}
     assert collapse.in_parallel(tasks, "squares") == {i: i**2 for i in range(5)}
@@ -190,7 +181,7 @@ def test_in_parallel_returns_every_result_by_its_key():
     "name", ["collapse.png", "collapse.gif", *(f"collapse_{x}.png" for x in ("bilinear", "line", "sweeps", "traces"))]
 )
 def test_the_committed_pictures_are_small_and_whole(name):
-    path = EXAMPLES / "figures" / name
+    path = FIGURES / name
     assert path.stat().st_size < 150_000
     with Image.open(path) as image:
         image.load()
@@ -199,7 +190,7 @@ def test_the_committed_pictures_are_small_and_whole(name):
 
 @pytest.mark.slow
 def test_smoke(tmp_path):
-    assert "modes covered" in run("--smoke", "--out", tmp_path)
+    assert "modes covered" in run_example("collapse.py", "--smoke", "--out", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "collapse.png",
         "collapse.gif",
@@ -213,7 +204,7 @@ def test_smoke(tmp_path):
 
 @pytest.mark.slow
 def test_the_example_shows_what_it_says_with_three_seeds(tmp_path):
-    run("--out", tmp_path)
+    run_example("collapse.py", "--out", tmp_path)
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     k, steps, ratio = results["sweeps"].values()
 

@@ -2,22 +2,20 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
+import costs
 import numpy as np
 import pytest
+from costs import CLOSED_FORMS, fit, get_ahead, half_way, jsd, kl, log_normal, reverse_kl
 from PIL import Image
 from scipy.integrate import quad
 from scipy.stats import norm
+from scripts import run_example
 
 from tinygan import GENERATOR_COSTS, Linear, Network, ReLU, Uniform, generator_loss
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-import costs
-from costs import CLOSED_FORMS, fit, get_ahead, half_way, jsd, kl, log_normal, reverse_kl
+FIGURES = Path(costs.__file__).parent / "figures"
 
 # ---- Against the logit
 
@@ -45,11 +43,11 @@ def test_where_D_rejects_the_sample_the_gradient_vanishes_or_does_not(kind, satu
 def test_gradient_norms_are_those_of_a_numeric_gradient(kind):
     def net(n_out, seed):
         weight = Uniform(1.0)
-        layers = [Linear(costs.NOISE, 5, weight=weight, bias=0.3), ReLU(), Linear(5, n_out, weight=weight)]
+        layers = [Linear(costs.NOISE.n, 5, weight=weight, bias=0.3), ReLU(), Linear(5, n_out, weight=weight)]
         return Network(layers, seed=seed, dtype=np.float64)
 
     G, D = net(2, 0), net(1, 1)
-    z = np.random.default_rng(2).standard_normal((7, costs.NOISE))
+    z = np.random.default_rng(2).standard_normal((7, costs.NOISE.n))
     norm_of_backward = costs.gradient_norms(G, D, z)[kind]
     numeric, eps = np.empty_like(G.theta), 1e-6
     for i in range(len(G.theta)):
@@ -141,7 +139,7 @@ def test_what_is_left_when_one_of_two_distant_modes_is_picked():
 
 @pytest.mark.parametrize("name", ["costs.png", "costs_saturation.png", "costs_modes.png"])
 def test_the_committed_pictures_are_small_and_whole(name):
-    path = EXAMPLES / "figures" / name
+    path = FIGURES / name
     assert path.stat().st_size < 150_000
     with Image.open(path) as image:
         image.load()
@@ -151,10 +149,7 @@ def test_the_committed_pictures_are_small_and_whole(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("smoke", [True, False], ids=["smoke", "whole"])
 def test_the_example_runs_and_shows_what_it_says(tmp_path, smoke):
-    command = [sys.executable, str(EXAMPLES / "costs.py"), "--out", str(tmp_path), *(["--smoke"] if smoke else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "contested" in done.stdout
+    assert "contested" in run_example("costs.py", "--out", tmp_path, *(["--smoke"] if smoke else []))
     pictures = {"costs.png", "costs_saturation.png", "costs_modes.png", "results.json"}
     assert {path.name for path in tmp_path.iterdir()} == pictures
     if not smoke:

@@ -1,22 +1,17 @@
 """examples/figure1.py: the run is what its panels say, and its measures are those of others. The whole run is slow."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
+import figure1
 import numpy as np
 import pytest
+import theory
 from PIL import Image
 from scipy.stats import norm, wasserstein_distance
+from scripts import run_example
 from strict_cupy import host
 
 from tinygan import GAN, Linear, Network
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-import figure1
-import theory
 
 
 class Bar:
@@ -102,9 +97,7 @@ def test_distances_are_those_of_scipy():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_figure_1_as_the_paper_tells_it(tmp_path, seed):
-    command = [sys.executable, str(EXAMPLES / "figure1.py"), "--seed", str(seed), "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_example("figure1.py", "--seed", seed, "--out", tmp_path)
     checks = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["checks"]
     assert len(checks) == 13
     assert all(check["holds"] for check in checks)

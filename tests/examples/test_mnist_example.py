@@ -1,89 +1,78 @@
-"""examples/mnist.py and examples/sample.py, on a tiny set in MNIST's format with tiny networks: all but the digits."""
+"""examples/mnist.py and the folder of its runs, on a tiny set in MNIST's format with tiny networks: all but the digits."""
 
+import builtins
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import mnist
 import numpy as np
 import pytest
-from helpers import SMALL, discriminator, generator, idx, rows
+from helpers import SMALL, bits, rows
 from PIL import Image
+from scripts import ENVIRONMENT, EXAMPLES, ROOT, run_example
 
+import tinygan.run
 from tinygan import (
-    GAN,
-    VARIANTS,
     ArgumentError,
     CheckpointError,
     DataError,
     DivergenceError,
-    MomentumSGD,
+    Simultaneous,
+    Trainer,
     learning_rate_schedule,
     load_checkpoint,
+    load_generator,
+    load_mnist,
     momentum_schedule,
-    random_generator,
 )
+from tinygan.images import save_png
 from tinygan.parzen import AUTHORS_SIGMAS, evaluate
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-import common
-import mnist
-import sample
-
-WITHOUT_TIMING = len(common.COLUMNS)
-
-
-@pytest.fixture
-def other_data(tmp_path):
-    """Fewer images, of the same size."""
-    folder = tmp_path / "other"
-    folder.mkdir()
-    for name, n in ("train", 60), ("t10k", 10):
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(np.zeros((n, 6, 6), np.uint8)))
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n, np.uint8)))
-    return folder
+from tinygan.recipes import MNIST
+from tinygan.run import COLUMNS, TIMING
 
 
 def results(folder):
     """All of a run that has to be the same, to the bit, in any other of the same settings."""
     pictures = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
-    metrics = [row[:WITHOUT_TIMING] for row in rows(folder)]
+    metrics = [row[: len(COLUMNS)] for row in rows(folder)]
     return (folder / "checkpoint.npz").read_bytes(), metrics, pictures, (folder / "samples.gif").read_bytes()
 
 
-def test_the_networks_and_schedules_are_the_recipes(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["mnist.py"])
-    args = mnist.parse_arguments()
-    args.backend = "numpy"
-    gan = mnist.build(args, np, np.linspace(-16, 1, 784))
-    assert (gan.G.theta.size, gan.D.theta.size) == (2_503_984, 1_231_441)
-    assert repr(gan.G) == (
-        "Network([Linear(100, 1200), ReLU(), Linear(1200, 1200), ReLU(), Linear(1200, 784), Sigmoid()])"
-    )
-    assert repr(gan.D) == (
-        "Network([Dropout(0.8), Maxout(784, 240, 5), Dropout(0.5), Maxout(240, 240, 5), Dropout(0.5), Linear(240, 1)])"
-    )
-    for network, radius in (gan.G, 0.05), (gan.D, 0.005):
-        for name, values in network.parameters().items():
-            if name.endswith("W"):
-                assert 0.99 * radius < abs(values).max() <= radius
-            elif name != "4.b" or network is gan.D:
-                assert not values.any()
-    assert gan.G.parameters()["4.b"].tolist() == np.linspace(-16, 1, 784).astype(np.float32).tolist()
-    assert (args.variant, args.prior, args.batch_size, args.k, mnist.NOISE) == ("simultaneous", "uniform", 100, 1, 100)
-    for optimizer in (gan.G_optimizer, gan.D_optimizer):
-        assert optimizer.learning_rate(1) == 0.1
-        assert optimizer.learning_rate(50_001) == pytest.approx(0.1 / 1.000004**50_000, rel=1e-9)
-    assert (mnist.SIGMA_ROWS, len(mnist.AUTHORS_SIGMAS)) == (1000, 10)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 7),
+        ("k", 3),
+        ("generator_steps", 2),
+        ("variant", "printed"),
+        ("generator_cost", "maximum_likelihood"),
+        ("prior", "spherical"),
+        ("learning_rate", 0.3),
+        ("schedule_compression", 2.5),
+        ("seed", 9),
+        ("dtype", "float64"),
+        ("generator_width", 17),
+        ("discriminator_width", 9),
+        ("calm", True),
+    ],
+)
+def test_every_option_is_a_setting_of_the_recipe(call, name, value):
+    """The recipe's own test sees that each setting reaches the game."""
+    assert name in MNIST
+    option = f"--{name.replace('_', '-')}"
+    changed = vars(call(mnist.parse_arguments, option, *([] if value is True else [value])))
+    plain = vars(call(mnist.parse_arguments))
+    assert {key: plain[key] for key in MNIST} == MNIST
+    assert {key: changed[key] for key in MNIST} == MNIST | {name: value}
 
 
 def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monkeypatch):
-    monkeypatch.setattr(common, "draw_curves", draw_curves)
+    monkeypatch.setattr(tinygan.run, "draw_curves", draw_curves)
     folder = run("a", "--epochs", 4, "--picture-every", 1, "--keep-checkpoints", 3)
     out, err = capsys.readouterr()
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -96,20 +85,16 @@ def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monke
         "samples.gif",
     ]
     header, *lines = rows(folder)
-    assert tuple(header) == common.COLUMNS + common.TIMING
+    assert tuple(header) == COLUMNS + TIMING
     assert [line[0] for line in lines] == ["1", "2", "3", "4"]
     assert [bool(line[header.index("validation_log_likelihood")]) for line in lines] == [False, True, False, True]
     for epoch in range(5):
         with Image.open(folder / "samples" / f"epoch-{epoch:04d}.png") as picture:
             assert picture.size == (2 + 10 * 8, 2 + 10 * 8)  # 10 × 10 tiles
     facts = json.loads((folder / "run.json").read_text())
-    assert facts["data"] == {
-        "name": f"idx-{data.name}",
-        "source": f"IDX files in {data}, not MNIST (other checksums)",
-        "train": 60,
-        "validation": 12,
-        "test": 10,
-    }
+    source = facts["data"].pop("source")
+    assert str(data) in source
+    assert facts["data"] == {"name": f"idx-{data.name}", "train": 60, "validation": 12, "test": 10}
     assert facts["configuration"]["variant"] == "simultaneous"
     assert facts["configuration"]["generator_cost"] == "non_saturating"
     assert (facts["epochs"], facts["every"]) == (4, {"picture": 1, "checkpoint": 1, "evaluation": 2})
@@ -124,8 +109,8 @@ def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monke
 def test_the_evaluation_is_the_authors_protocol_on_raw_samples_of_the_last_epoch(run, data, call, capsys):
     folder = run("a", "--epochs", 2)
     checkpoint = load_checkpoint(folder / "checkpoint.npz")
-    G, dataset = common.generator_of(checkpoint), mnist.load_mnist(data)
-    x = mnist.evaluation_samples(G, "uniform", 50)
+    generator, dataset = load_generator(folder), load_mnist(data)
+    x = tinygan.run.evaluation_samples(generator, 50)
     assert x.shape == (50, 36)
     held_out, test = (split.images.astype(np.float32) / 255 for split in (dataset.validation, dataset.test))
     with pytest.warns(UserWarning, match="50 samples"):
@@ -136,16 +121,19 @@ def test_the_evaluation_is_the_authors_protocol_on_raw_samples_of_the_last_epoch
     assert len(facts["fine"]["sigmas"]) > 40
     assert checkpoint.metrics[1]["validation_log_likelihood"] == max(expected.validation_log_likelihoods)
     capsys.readouterr()
-    call(mnist.program, "--data", data, "--evaluate", folder / "checkpoint.npz", "--backend", "numpy")
-    assert f"test log-likelihood: {expected.log_likelihood:.1f} ± " in capsys.readouterr().out
-    again = json.loads((folder / "checkpoint.evaluation.json").read_text())
-    assert (again["evaluation"], again["epoch"]) == (facts, 2)
+    for path in folder / "checkpoint.npz", folder:
+        call(mnist.program, "--data", data, "--evaluate", path, "--backend", "numpy")
+        assert f"{expected.log_likelihood:.1f} ± {expected.standard_error:.1f}" in capsys.readouterr().out
+        written = folder / "checkpoint.evaluation.json"
+        again = json.loads(written.read_text())
+        assert (again["evaluation"], again["epoch"], again["checkpoint"]) == (facts, 2, "checkpoint.npz")
+        written.unlink()
 
 
 def test_a_checkpoint_is_evaluated_on_the_data_it_was_trained_on_alone(run, call, other_data):
     """The 5,000 images that work offline hold out what MNIST trains on."""
     checkpoint = run("a", "--epochs", 1) / "checkpoint.npz"
-    with pytest.raises(DataError, match="was trained on 60 images of idx-tiny.*50 of idx-other"):
+    with pytest.raises(DataError, match="60.*idx-tiny.*50.*idx-other"):
         call(mnist.program, "--evaluate", checkpoint, "--backend", "numpy", "--data", other_data)
     assert not list(checkpoint.parent.glob("*.evaluation.json"))
 
@@ -180,58 +168,67 @@ def test_resume_needs_nothing_but_the_checkpoint(run, remains):
     assert [bool(line[-1]) for line in lines] == [False, False, True]
 
 
-# What SIGKILL interrupts: it is sent by the process to itself, at the n-th call of a function.
+# SIGKILL is sent by the process to itself, at the n-th call of a function in whose arguments a word occurs: before, or after.
 KILLER = """
-import os, signal, sys
-import mnist, numpy, tinygan
-mnist.SAMPLES = 50
-owner, name, count = {owner}, {name!r}, {count}
-original, calls = getattr(owner, name), []
+import os, signal
+import mnist, numpy, tinygan.images, tinygan.run
+tinygan.run.SAMPLES = 50
+original, calls = {owner}.{name}, []
 def deadly(*args, **options):
-    calls.append(1)
-    if len(calls) == count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args, **options)
-setattr(owner, name, deadly)
+    calls.append({word!r} in repr(args))
+    dies = calls[-1] and sum(calls) == {count}
+    if not dies:
+        return original(*args, **options)
+    if {after}:
+        original(*args, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+{owner}.{name} = deadly
 mnist.program()
 """
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "count", "epoch"),
+    ("owner", "name", "word", "count", "after", "epoch"),
     [
-        pytest.param("tinygan.GAN", "iteration", 2 * 6 + 4, 2, id="in mid-epoch"),
-        pytest.param("numpy.lib.format", "write_array", 2 * 6 + 3, 2, id="in mid-save"),
-        pytest.param("os", "fsync", 2 * 2 + 1, 2, id="after the save, before the rename", marks=pytest.mark.slow),
-        pytest.param("os", "fsync", 2 * 2 + 2, 3, id="after the rename", marks=pytest.mark.slow),
-        pytest.param("tinygan.GAN", "iteration", 3, 0, id="in the first epoch", marks=pytest.mark.slow),
+        pytest.param("tinygan.Simultaneous", "iteration", "", 2 * 6 + 4, False, 2, id="in mid-epoch"),
+        pytest.param("numpy.lib.format", "write_array", "", 2 * 6 + 3, False, 2, id="in mid-save"),
+        pytest.param("os", "replace", "checkpoint.npz", 3, False, 2, id="before the checkpoint's rename", marks=SLOW),
+        pytest.param("os", "replace", "checkpoint.npz", 3, True, 3, id="after the checkpoint's rename", marks=SLOW),
+        pytest.param("os", "replace", "epoch-0003.png", 1, False, 2, id="before a picture's rename", marks=SLOW),
+        pytest.param("os", "replace", "run.json", 2, False, 4, id="before the results' rename", marks=SLOW),
+        pytest.param("tinygan.Simultaneous", "iteration", "", 3, False, 0, id="in the first epoch", marks=SLOW),
     ],
 )
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(run, data, tmp_path, owner, name, count, epoch):
+def test_a_killed_run_resumes_as_if_nothing_had_happened(run, data, tmp_path, owner, name, word, count, after, epoch):
     options = ["--epochs", "4", "--picture-every", "1"]
     folder = tmp_path / "killed"
-    code = KILLER.format(examples=str(EXAMPLES), owner=owner, name=name, count=count)
+    code = KILLER.format(owner=owner, name=name, word=word, count=count, after=after)
     arguments = ["--data", data, "--out", folder, "--evaluate-every", "2", *SMALL, *options]
-    killed = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, timeout=100)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, EXAMPLES)))}
+    killed = subprocess.run(command, capture_output=True, timeout=100, env=environment)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert (folder / "checkpoint.npz").exists() == (epoch > 0)
     if epoch:
         assert load_checkpoint(folder / "checkpoint.npz").epoch == epoch
     run("killed", *options, "--resume")
     assert results(folder) == results(run("whole", *options))
+    assert json.loads((folder / "run.json").read_text())["results"]["epochs"] == 4
     assert not list(folder.rglob("*.tmp"))
 
 
 def test_a_finished_run_is_resumed_without_training(run, monkeypatch):
     folder = run("a", "--epochs", 2)
     before = results(folder)
-    monkeypatch.setattr("tinygan.GAN.iteration", None)
+    monkeypatch.setattr(Simultaneous, "iteration", None)
     run("a", "--epochs", 2, "--resume")
     assert results(folder) == before
 
 
 def test_a_run_that_an_older_version_began_with_pictures_of_another_size_ends_with_all_its_results(run):
     folder = run("a", "--epochs", 1)
-    common.save_png(folder / "samples" / "epoch-0000.png", np.zeros((9, 9)))
+    save_png(folder / "samples" / "epoch-0000.png", np.zeros((9, 9)))
     run("a", "--epochs", 2, "--resume")
     assert json.loads((folder / "run.json").read_text())["results"]["epochs"] == 2
     with Image.open(folder / "samples.gif") as film, Image.open(folder / "samples" / "epoch-0002.png") as last:
@@ -239,15 +236,15 @@ def test_a_run_that_an_older_version_began_with_pictures_of_another_size_ends_wi
 
 
 def test_a_run_whose_pictures_cannot_be_drawn_keeps_its_results(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "save_gif", lambda *_: 1 / 0)
+    monkeypatch.setattr("tinygan.images.save_gif", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("a", "--epochs", 1)
     stored = (tmp_path / "a" / "run.json").read_text()
     assert json.loads(stored)["results"]["evaluation"]
-    monkeypatch.setattr(mnist, "measure", lambda *_: 1 / 0)
+    monkeypatch.setattr(tinygan.run, "measure", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("a", "--epochs", 1, "--resume")
-    assert (tmp_path / "a" / "run.json").read_text() == stored, "going on must not lose them either"
+    assert (tmp_path / "a" / "run.json").read_text() == stored, "a resume must not lose them either"
 
 
 def test_a_resumed_run_remembers_how_many_epochs_it_was_to_have(run, monkeypatch):
@@ -274,7 +271,7 @@ def test_a_folder_with_a_checkpoint_is_refused_or_overwritten(run, tmp_path):
     first = results(run("a", "--epochs", 3))
     notes = tmp_path / "a" / "notes.txt"
     notes.write_text("the user's own")
-    with pytest.raises(CheckpointError, match=r"a/checkpoint\.npz exists: .*--resume.*--overwrite"):
+    with pytest.raises(CheckpointError, match=r"a/checkpoint\.npz.*--resume.*--overwrite.*--out"):
         run("a", "--epochs", 2)
     assert results(tmp_path / "a") == first
     run("a", "--epochs", 2, "--seed", 1, "--overwrite")
@@ -285,9 +282,9 @@ def test_a_folder_with_a_checkpoint_is_refused_or_overwritten(run, tmp_path):
 
 def test_other_settings_than_the_checkpoints_are_refused_by_name(run, tmp_path):
     before = results(run("a", "--epochs", 2))
-    with pytest.raises(CheckpointError, match=r"learning_rate is 0\.1 in the checkpoint, 0\.2 now; seed is 0 .*, 1 now"):
+    with pytest.raises(CheckpointError, match=r"learning_rate.* 0\.1 .* 0\.2 .*seed.* 0 .* 1 "):
         run("a", "--epochs", 2, "--resume", "--learning-rate", 0.2, "--seed", 1)
-    with pytest.raises(CheckpointError, match="another architecture: its G is .*16, 16"):
+    with pytest.raises(CheckpointError, match="architecture.* G .*16.*17"):
         run("a", "--epochs", 2, "--resume", "--generator-width", 17)
     assert results(tmp_path / "a") == before
 
@@ -301,7 +298,7 @@ def test_a_start_that_fails_leaves_no_folder(call, tmp_path):
 
 def test_a_file_is_no_folder_for_a_run(call, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArgumentError, match="file is a file: name a folder"):
+    with pytest.raises(ArgumentError, match="--out .*file"):
         call(mnist.program, "--out", tmp_path / "file")
 
 
@@ -310,8 +307,8 @@ def test_resume_needs_a_folder(call):
         call(mnist.program, "--resume")
 
 
-def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(run, call, tmp_path, monkeypatch, capsys):
-    iteration, calls = mnist.GAN.iteration, []
+def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_resume(run, call, tmp_path, monkeypatch, capsys):
+    iteration, calls = Simultaneous.iteration, []
 
     def interrupted(*args):
         calls.append(1)
@@ -320,12 +317,11 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(run, call, tmp_p
         return iteration(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mnist.GAN, "iteration", interrupted)
+        patch.setattr(Simultaneous, "iteration", interrupted)
         with pytest.raises(SystemExit) as stopped:
-            common.main(lambda: run("a", "--epochs", 3, "--picture-every", 1))
+            tinygan.run.main(lambda: run("a", "--epochs", 3, "--picture-every", 1))
     assert stopped.value.code == 130
     message = capsys.readouterr().err
-    assert "the last checkpoint is kept" in message
     command = message.strip().splitlines()[-1].split()
     assert command[:2] == ["python", "examples/mnist.py"]
     assert load_checkpoint(tmp_path / "a" / "checkpoint.npz").epoch == 2
@@ -336,22 +332,22 @@ def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_go_on(run, call, tmp_p
 def test_a_diverging_run_ends_with_one_line_and_the_last_good_checkpoint(run, tmp_path, monkeypatch):
     run("a", "--epochs", 2)
     before = load_checkpoint(tmp_path / "a" / "checkpoint.npz")
-    monkeypatch.setattr(mnist, "learning_rate_schedule", lambda t, **options: 1e9)
-    with pytest.raises(DivergenceError, match="of epoch 3"):
+    monkeypatch.setattr("tinygan.recipes.learning_rate_schedule", lambda t, **options: 1e9)
+    with pytest.raises(DivergenceError, match="epoch 3"):
         run("a", "--epochs", 4, "--resume")
-    assert load_checkpoint(tmp_path / "a" / "checkpoint.npz").theta_g.tobytes() == before.theta_g.tobytes()
-    with pytest.raises(SystemExit, match="error: iteration .* of epoch 3"):
-        common.main(lambda: run("a", "--epochs", 4, "--resume"))
+    assert bits(load_checkpoint(tmp_path / "a" / "checkpoint.npz").vectors) == bits(before.vectors)
+    with pytest.raises(SystemExit, match="^error: .*epoch 3"):
+        tinygan.run.main(lambda: run("a", "--epochs", 4, "--resume"))
     facts = json.loads((tmp_path / "a" / "run.json").read_text())
-    assert re.match("iteration .* of epoch 3", facts["diverged"])
+    assert re.search("iteration .*epoch 3", facts["diverged"])
     assert "results" not in facts
 
 
 def test_a_resumed_run_names_the_commits_of_its_earlier_epochs(run, tmp_path, monkeypatch):
-    environment = common.environment
+    environment = tinygan.run.environment
 
     def facts(commit, epochs):
-        monkeypatch.setattr(common, "environment", lambda trainer: environment(trainer) | {"commit": commit})
+        monkeypatch.setattr(tinygan.run, "environment", lambda xp: environment(xp) | {"commit": commit})
         return json.loads((run("a", "--epochs", epochs, "--resume") / "run.json").read_text())
 
     assert facts("first", 1)["earlier_commits"] == []
@@ -360,43 +356,39 @@ def test_a_resumed_run_names_the_commits_of_its_earlier_epochs(run, tmp_path, mo
     assert facts("third", 4)["earlier_commits"] == ["first", "second"]
 
 
-@pytest.mark.parametrize("name", ["checkpoint.npz.tmp", "metrics.csv"])
-def test_a_full_disk_ends_with_one_line_and_the_last_good_checkpoint(run, tmp_path, monkeypatch, capsys, name):
-    folder, train_epoch = run("a", "--epochs", 2), mnist.Trainer.train_epoch
+@pytest.mark.parametrize(
+    ("name", "epoch"),
+    [("checkpoint.npz", 2), ("metrics.csv", 2), ("epoch-0003.png", 2), ("run.json", 3), ("samples.gif", 3)],
+)
+def test_a_full_disk_ends_with_one_line_and_the_last_good_checkpoint(run, tmp_path, monkeypatch, capsys, name, epoch):
+    folder, train_epoch, real = run("a", "--epochs", 2), Trainer.train_epoch, builtins.open
 
-    def fill_the_disk(self, *args):
-        (folder / name).unlink(missing_ok=True)
-        os.symlink("/dev/full", folder / name)
-        return train_epoch(self, *args)
+    def full(path, mode="r", *args, **options):
+        """What is written into the file goes to a device that takes nothing; so does what becomes the file."""
+        if "r" in mode or not isinstance(path, Path) or not path.name.startswith(name):
+            return real(path, mode, *args, **options)
+        return real("/dev/full", mode.replace("x", "w"), *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mnist.Trainer, "train_epoch", fill_the_disk)
-        with pytest.raises(SystemExit, match=r"error: .*No space left on device"):
-            common.main(lambda: run("a", "--epochs", 3, "--resume"))
-    assert "Go on with" in capsys.readouterr().err
-    assert load_checkpoint(folder / "checkpoint.npz").epoch == 2
-    (folder / name).unlink(missing_ok=True)  # read, /dev/full has no end
+
+        def fill_the_disk(self, *args):
+            patch.setattr(builtins, "open", full)
+            return train_epoch(self, *args)
+
+        patch.setattr(Trainer, "train_epoch", fill_the_disk)
+        with pytest.raises(SystemExit, match=r"^error: .*No space left on device"):
+            tinygan.run.main(lambda: run("a", "--epochs", 3, "--resume"))
+    assert f"--out {folder}" in (command := capsys.readouterr().err.splitlines()[-1])
+    assert "--resume" in command
+    assert load_checkpoint(folder / "checkpoint.npz").epoch == epoch
+    assert not list(folder.rglob("*.tmp"))
     run("a", "--epochs", 3, "--resume")
     assert results(folder)[:2] == results(run("whole", "--epochs", 3))[:2]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_calm_generator_meets_D_without_dropout_and_all_else_is_the_same(variant):
-    def theta(kind, keep):
-        G, D = generator(), discriminator(keep=keep)
-        gan = kind(G, D, MomentumSGD(G.theta, 0.5), MomentumSGD(D.theta, 0.5), variant=variant)
-        rng, x = np.random.default_rng(0), np.random.default_rng(1).random((5, 4))
-        for _ in range(3):
-            gan.iteration(lambda: rng.random((5, 3)), iter([x]), random_generator(np, 0))
-        return np.concatenate([G.theta, D.theta])
-
-    np.testing.assert_allclose(theta(mnist.CalmGAN, 1.0), theta(GAN, 1.0), rtol=1e-9)
-    assert not np.allclose(theta(mnist.CalmGAN, 0.5), theta(GAN, 0.5), rtol=1e-3)
-
-
 def test_calm_is_an_option(run):
     plain, calm = (load_checkpoint(run(*a, "--epochs", 1) / "checkpoint.npz") for a in (("a",), ("b", "--calm")))
-    assert not np.array_equal(plain.theta_g, calm.theta_g)
+    assert not np.array_equal(plain.vectors["G.theta"], calm.vectors["G.theta"])
 
 
 def test_compressed_schedules_anneal_faster(run):
@@ -410,7 +402,7 @@ def test_the_whole_run_works_on_a_device(strict_xp, run):
     folder = run("a", "--epochs", 2, "--backend", "cupy")
     run("a", "--epochs", 3, "--backend", "cupy", "--resume")
     assert results(folder)[:2] == results(run("whole", "--epochs", 3, "--backend", "cupy"))[:2]
-    with pytest.raises(CheckpointError, match="backend is cupy in the checkpoint, numpy now"):
+    with pytest.raises(CheckpointError, match="backend.* cupy .* numpy "):
         run("a", "--epochs", 4, "--resume")  # their random streams differ
 
 
@@ -446,10 +438,10 @@ def far_apart(n):
 )
 def test_the_reading_says_what_the_figures_say(value, samples, words):
     metrics = [{"value": value, "D_x": 0.75, "D_G_z": 0.25}] * 7
-    reading = common.reading(metrics, samples, far_apart(40))
+    reading = tinygan.run.reading(metrics, samples, far_apart(40))
     assert reading["reading"].startswith(words)
     assert "over the last 5 epochs, D(x) = 0.750, D(G(z)) = 0.250" in reading["reading"]
-    only = common.reading(metrics[:1], samples, far_apart(40))
+    only = tinygan.run.reading(metrics[:1], samples, far_apart(40))
     assert "after the only epoch, D(x) = 0.750" in only["reading"]
     assert reading["distinct_data"] == 40
 
@@ -464,86 +456,16 @@ def test_the_reading_says_what_the_figures_say(value, samples, words):
 )
 def test_while_D_has_always_said_one_half_it_is_too_early(values, words):
     metrics = [{"value": value, "D_x": 0.5, "D_G_z": 0.5} for value in values]
-    assert common.reading(metrics, np.zeros((40, 40), np.float32), far_apart(40))["reading"].startswith(words)
+    assert tinygan.run.reading(metrics, np.zeros((40, 40), np.float32), far_apart(40))["reading"].startswith(words)
 
 
 def test_distinct_counts_images_that_are_further_apart_than_the_radius():
     line = np.array([[0.0], [0.6], [1.2], [5.0], [5.1]])
-    assert common.distinct(line, 1.0) == 3  # 0.0, 1.2 (0.6 is removed, so 1.2 stays) and 5.0
-    assert common.distinct(line, 0.05) == 5
-
-
-# ---- examples/sample.py
-
-
-@pytest.fixture
-def checkpoint(run):
-    return run("a", "--epochs", 2) / "checkpoint.npz"
-
-
-def test_samples_from_any_checkpoint(call, checkpoint, data, capsys):
-    call(sample.program, checkpoint, "--n", 120, "--nearest", "--interpolate", "--data", data, "--backend", "numpy")
-    folder, out = checkpoint.parent, capsys.readouterr().out
-    x = np.load(folder / "samples.npy", allow_pickle=False)
-    assert (x.shape, x.dtype) == ((120, 36), np.float32)
-    assert (0 <= x).all()
-    assert (x <= 1).all()
-    sizes = {}
-    for name in ("samples", "nearest", "interpolation"):
-        with Image.open(folder / f"{name}.png") as picture:
-            sizes[name] = picture.size
-    assert sizes == {"samples": (82, 82), "nearest": (82, 66), "interpolation": (82, 66)}
-    assert "Median distance to the nearest training image" in out
-    assert re.search(r"\d+ of 10 samples distinct, of as many test images 10\.", out)
-    call(sample.program, checkpoint, "--n", 120, "--out", folder / "again", "--backend", "numpy")
-    assert (folder / "again" / "samples.npy").read_bytes() == (folder / "samples.npy").read_bytes()
-    call(sample.program, checkpoint, "--n", 120, "--out", folder / "other", "--seed", 1, "--backend", "numpy")
-    assert (folder / "other" / "samples.npy").read_bytes() != (folder / "samples.npy").read_bytes()
-
-
-def test_pictures_have_the_shape_of_the_data(call, run, data, tmp_path):
-    """9 × 4 pixels, which are as many as 6 × 6."""
-    narrow = tmp_path / "narrow"
-    narrow.mkdir()
-    for path in data.iterdir():
-        content = path.read_bytes()
-        if "images" in path.name:
-            content = content[:8] + struct.pack(">2I", 9, 4) + content[16:]
-        (narrow / path.name).write_bytes(content)
-    folder = run("a", "--epochs", 1, "--data", narrow)
-    call(sample.program, folder / "checkpoint.npz", "--backend", "numpy")
-    with Image.open(folder / "samples.png") as picture:
-        assert picture.size == (10 * (4 + 2) + 2, 10 * (9 + 2) + 2)
-    for path in data.iterdir():
-        (narrow / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(CheckpointError, match=r"image_shape is \[9, 4\] in the checkpoint, \[6, 6\] now"):
-        run("a", "--epochs", 2, "--data", narrow, "--resume")
-
-
-def test_samples_of_a_device(strict_xp, call, checkpoint, data):
-    call(sample.program, checkpoint, "--nearest", "--interpolate", "--data", data, "--backend", "cupy")
-    assert np.load(checkpoint.parent / "samples.npy", allow_pickle=False).shape == (100, 36)
-
-
-def test_nearest_training_examples_come_from_the_runs_own_data(call, checkpoint, other_data):
-    with pytest.raises(DataError, match="was trained on 60 images of idx-tiny.*50 of idx-other"):
-        call(sample.program, checkpoint, "--nearest", "--data", other_data, "--backend", "numpy")
-
-
-def test_a_generator_is_rebuilt_from_its_description_and_from_nothing_else(checkpoint):
-    saved = load_checkpoint(checkpoint)
-    assert repr(common.generator_of(saved)) == saved.architecture["G"]
-    for words in ("", "print('x')", "[Linear(10**9, 2)]", "[Linear(100000, 100000)]", "[Network([])]", "[load_mnist()]"):
-        words = f"Network({words})"
-        saved.architecture["G"] = words
-        with pytest.raises(CheckpointError, match="its generator"):
-            common.generator_of(saved)
+    assert tinygan.run.distinct(line, 1.0) == 3  # 0.0, 1.2 (0.6 is removed, so 1.2 stays) and 5.0
+    assert tinygan.run.distinct(line, 0.05) == 5
 
 
 @pytest.mark.slow
 def test_the_smoke_run_exercises_everything_in_15_seconds(tmp_path):
-    command = [sys.executable, EXAMPLES / "mnist.py", "--smoke", "--out", tmp_path / "smoke"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=15)
-    assert done.returncode == 0, done.stderr
-    assert "too early to tell" in done.stdout
+    assert "too early to tell" in run_example("mnist.py", "--smoke", "--out", tmp_path / "smoke", timeout=15)
     assert (tmp_path / "smoke" / "samples.gif").exists()

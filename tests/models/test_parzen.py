@@ -12,7 +12,7 @@ import pytest
 from helpers import idx
 from strict_cupy import host
 
-from tinygan import parzen
+from tinygan import parzen, score
 from tinygan.backend import pixels
 from tinygan.datasets import load_mnist
 from tinygan.errors import ArgumentError, DataError
@@ -398,8 +398,8 @@ def test_refuses_two_devices(strict_xp):
 
 def run(*words):
     parser = argparse.ArgumentParser()
-    parzen.add_arguments(parser)
-    return parzen.command(parser.parse_args([str(word) for word in words]))
+    score.add_arguments(parser)
+    return score.command(parser.parse_args([str(word) for word in words]))
 
 
 @pytest.fixture

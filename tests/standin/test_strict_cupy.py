@@ -123,6 +123,7 @@ def test_a_product_that_overwrites_its_own_operand_is_refused(strict_xp):
     x + x; x - 1; 2 * x; x / 3; 1 / (x + 5); x // 2; x % 2; x ** 2; 2 ** x; x ** 1.5; -x; +x; abs(x); ~(x > 0)
     x @ x.T; x < 1; x >= x; x == x; x != 0; (x > 0) & (x < 2); (x > 0) | (x < -1); (x > 0) ^ (x > 1); 3 - x
     x.sum() * x; np.float32(2) * x; x * np.float32(2); np.float64(2) * x; x * np.float64(2); x + np.int64(1); x * True
+    x - (x > 0); x[:, :1] == cp.arange(3); 1 / cp.sqrt(x * x + 1e-5)
     x * (x > 0); x.sum() + 1.0; x.mean() * np.float64(1); cp.exp(1.0); x.astype(np.float64) + x
     x.astype(np.uint8) + 1; np.add(x, x); np.exp(x); np.maximum(x, 0); np.sum(x, axis=0); np.where(x > 0, x, 0)
     np.concatenate([x, x]); np.add.reduce(x); np.zeros_like(x); np.linalg.norm(x, axis=1); cp.exp(x)
@@ -131,6 +132,9 @@ def test_a_product_that_overwrites_its_own_operand_is_refused(strict_xp):
     cp.multiply(x, x, out=cp.empty((2, 3))); cp.where(x > 0, x, 0.0); cp.where(x > 0, 1, x); cp.clip(x, 0, None)
     x.clip(0, 1); cp.clip(x, x.min(), 1); cp.matmul(x, x.T); cp.matmul(x.T, x, out=cp.empty((3, 3), np.float32))
     cp.dot(x, x.T); x.dot(x[0]); cp.matmul(x, x.T, out=cp.empty((2, 2), np.float32, "F")); cp.matmul(x[None], x.T)
+    cp.where(x > 0, x, 0.2 * x); cp.maximum(x, 0.2 * x); cp.minimum(cp.sqrt(abs(x)), 1.5); cp.log(abs(x) + 1)
+    x.sum(axis=(0, 1)); x.reshape(1, 2, 3).mean(axis=(0, 1)); x.max(axis=1, keepdims=True); cp.stack([x.sum(), x.max()])
+    cp.isfinite(x).all(); cp.isfinite(x[:0]).all()
     x.sum(); x.sum(axis=0); x.sum(1, keepdims=True); cp.sum(x, axis=0, out=cp.empty(3, np.float32))
     x.sum(dtype=np.float64); x.mean(axis=1); x.max(); x.min(axis=0); x.var(axis=0); x.std(ddof=1); x.prod()
     (x > 0).all(); (x > 0).any(axis=1); x.argmax(axis=1); cp.argmin(x, axis=0); x.cumsum(axis=1); (x > 0).sum()

@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import re
+import struct
 import tracemalloc
 import zipfile
 
@@ -126,7 +128,7 @@ def test_numpys_numbers_are_saved_as_pythons(path):
 
 def test_a_checkpoint_with_any_byte_changed_is_refused_or_says_the_same(path):
     good, expected, refusals = path.read_bytes(), content(load_checkpoint(path)), []
-    places = range(0, len(good), 3)
+    places = range(0, len(good), 5)
     for i in places:
         path.write_bytes(good[:i] + bytes([good[i] ^ 0xFF]) + good[i + 1 :])
         try:
@@ -139,7 +141,7 @@ def test_a_checkpoint_with_any_byte_changed_is_refused_or_says_the_same(path):
 
 def test_a_truncated_checkpoint_is_refused_by_name(path):
     good = path.read_bytes()
-    for length in range(0, len(good), 7):
+    for length in range(0, len(good), 13):
         path.write_bytes(good[:length])
         with pytest.raises(CheckpointError, match=r"checkpoint\.npz: damaged"):
             load_checkpoint(path)
@@ -253,6 +255,29 @@ def test_a_name_of_format_1_in_format_2_hides_no_array_from_the_checks(tmp_path,
     forge(tmp_path / "c.npz", {"theta_d": array} | it.vectors, fields(it))
     with pytest.raises(CheckpointError, match=r"c\.npz: damaged.*theta_d"):
         load_checkpoint(tmp_path / "c.npz")
+
+
+def test_sizes_that_the_zip_promises_falsely_are_refused_before_anything_is_allocated(path, peak):
+    """The header of the array and the directory of the zip agree on 400 MB; the file is small."""
+    tracemalloc.stop()
+    rewrite(path, {"D.theta": header("<f4", (10**8,))})
+    data = bytearray(path.read_bytes())
+    entry = next(m.start() for m in re.finditer(b"PK\x01\x02", data) if data[m.start() + 46 :].startswith(b"D.theta.npy"))
+    struct.pack_into("<II", data, entry + 20, *[len(header("<f4", (10**8,))) + 4 * 10**8] * 2)
+    path.write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: damaged"):
+        load_checkpoint(path)
+    assert peak() < 3e6
+
+
+@pytest.mark.parametrize("name", ["text", "digest"])
+def test_the_right_bytes_under_another_dtype_are_refused(path, name):
+    with np.load(path) as arrays:
+        same = np.frombuffer(arrays[name].tobytes().ljust(-(-len(arrays[name]) // 4) * 4), np.uint32)
+    rewrite(path, {name: member(same)})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: damaged"):
+        load_checkpoint(path)
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(path, peak):

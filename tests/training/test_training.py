@@ -396,12 +396,13 @@ def test_a_cost_that_is_not_finite_is_divergence_and_the_message_says_all(xp):
     assert ours.epoch == len(ours.metrics) == 1
 
 
-def test_a_parameter_lost_in_the_last_update_is_divergence_though_every_cost_is_finite(xp, monkeypatch):
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_parameter_lost_in_the_last_update_is_divergence_though_every_cost_is_finite(xp, monkeypatch, value):
     ours = trainer(game(xp))
 
     def spoil(costs):
         if ours.model.G_optimizer.updates == ours.iterations:
-            ours.model.G.theta[-1] = float("inf")
+            ours.model.G.theta[-1] = value
 
     spy(monkeypatch, ours.model, spoil)
     with pytest.raises(DivergenceError, match=r"iteration 8 of epoch 1: .*1 of G's 4 parameters .*2\.b of Linear"):

@@ -1,0 +1,241 @@
+"""tinygan.run.Run around a loop of one's own, and what it does without tqdm, without matplotlib, and around the bar."""
+
+import argparse
+import csv
+import json
+import sys
+
+import mnist
+import numpy as np
+import pytest
+from helpers import bits, refused
+from PIL import Image
+
+import tinygan.run
+from tinygan import (
+    GAN,
+    Adam,
+    BatchNorm,
+    CheckpointError,
+    Linear,
+    Network,
+    Noise,
+    Printed,
+    ReLU,
+    Reshape,
+    Sigmoid,
+    Streams,
+    Trainer,
+    load_checkpoint,
+    load_generator,
+    load_mnist,
+)
+from tinygan.images import image_grid
+from tinygan.run import COLUMNS, PlainProgress, Run, add_options, progress_bar
+
+EPOCHS = 3
+
+
+# ---- A run of one's own
+
+
+def play(data, *arguments, name="own", columns=COLUMNS, kind=Printed, optimizer=Adam, **options):
+    """A script's program with another game than the recipe's: its nets, its optimisers, its options."""
+    parser = argparse.ArgumentParser()
+    add_options(parser, batch_size=10, seed=3, epochs=EPOCHS)
+    parser.add_argument("--width", type=int, default=6)
+    args = parser.parse_args([*map(str, arguments)])
+    with Run(name, args, columns) as run:
+        dataset = load_mnist(data)
+        d = dataset.train.images.shape[1]
+        G = Network([Linear(2, args.width), BatchNorm(args.width), ReLU(), Linear(args.width, d), Sigmoid()], seed=args.seed)
+        D = Network([Reshape((d,)), Linear(d, 4), BatchNorm(4), ReLU(), Linear(4, 1)], seed=args.seed + 1)
+        game = {"noise": Noise("spherical", 2), "batch_size": args.batch_size, "k": 2, "generator_steps": 3} | options
+        gan = kind(G, D, optimizer(G.theta, 0.01), optimizer(D.theta, 0.01), **game)
+        trainer = Trainer(gan, dataset.train, dataset.validation, seed=args.seed)
+        run.start(trainer, dataset)
+        z = gan.noise(Streams(args.seed)["picture"], 4)
+        while trainer.epoch < args.epochs:
+            with run.timed():
+                row = trainer.train_epoch(run.after_iteration)
+            if run.due("picture"):
+                run.save_picture(image_grid(G(z), dataset.image_shape))
+            run.record(row)
+        run.finish("a game of one's own", {"mine": args.width})
+        return gan
+
+
+def metrics(folder, columns=COLUMNS):
+    """Its lines without the timing."""
+    with open(folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        return [[row[name] for name in columns] for row in csv.DictReader(file)]
+
+
+@pytest.mark.usefixtures("draw_curves")
+def test_a_game_with_other_options_has_a_run_too(data, tmp_path):
+    """Batch norm, Adam, D's k = 2, another variant, another prior."""
+    gan = play(data, "--out", tmp_path / "a", "--picture-every", 1)
+    facts = json.loads((tmp_path / "a" / "run.json").read_text(encoding="utf-8"))
+    settings = facts["configuration"]
+    expected = {"variant": "printed", "generator_cost": "minimax", "k": 2, "generator_steps": 3, "prior": "spherical"}
+    assert {name: settings[name] for name in expected} == expected
+    assert (settings["noise"], settings["batch_size"], settings["width"], settings["seed"]) == (2, 10, 6, 3)
+    assert (facts["results"]["mine"], facts["results"]["iterations"]) == (6, EPOCHS * 3)
+    checkpoint = load_checkpoint(tmp_path / "a" / "checkpoint.npz")
+    assert checkpoint.updates == {"G": EPOCHS * 3 * 3, "D": EPOCHS * 3 * 2}
+    assert {"G.statistics", "D.statistics", "G.first_moment", "D.second_moment"} < checkpoint.vectors.keys()
+    lines = metrics(tmp_path / "a")
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    assert {line[COLUMNS.index("momentum")] for line in lines} == {""}  # Adam has none
+    assert all(line[COLUMNS.index("value")] for line in lines)
+    for epoch in range(1, EPOCHS + 1):
+        with Image.open(tmp_path / "a" / "samples" / f"epoch-{epoch:04d}.png") as picture:
+            assert picture.size == (2 + 2 * 8, 2 + 2 * 8)
+    assert bits(load_generator(tmp_path / "a").sample(5)) == bits(gan.sample(5))
+
+
+@pytest.mark.usefixtures("draw_curves")
+def test_such_a_run_resumes_bit_for_bit_and_with_its_own_settings_alone(data, tmp_path):
+    play(data, "--out", tmp_path / "whole")
+    play(data, "--out", tmp_path / "parts", "--epochs", 1)
+    play(data, "--out", tmp_path / "parts", "--resume")
+    assert (tmp_path / "parts" / "checkpoint.npz").read_bytes() == (tmp_path / "whole" / "checkpoint.npz").read_bytes()
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+    arguments = data, "--out", tmp_path / "parts", "--epochs", 4, "--resume"
+    for options, facts in (
+        ({"k": 1}, ["k", 2, 1]),
+        ({"kind": GAN, "generator_cost": "minimax"}, ["variant", "printed", "alternating"]),
+        ({"noise": Noise("gaussian", 2)}, ["prior", "spherical", "gaussian"]),
+    ):
+        with refused(tmp_path / "parts", *facts, error=CheckpointError):
+            play(*arguments, **options)
+    with refused(tmp_path / "parts", "architecture", 6, 7, error=CheckpointError):
+        play(*arguments, "--width", 7)
+
+
+@pytest.mark.usefixtures("draw_curves")
+def test_the_columns_of_metrics_csv_are_the_callers(data, tmp_path):
+    columns = "epoch", "generator_cost", "unknown"
+    play(data, "--out", tmp_path / "a", columns=columns)
+    lines = metrics(tmp_path / "a", columns)
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    assert all(line[1] for line in lines)
+    assert not any(line[2] for line in lines)
+
+
+@pytest.mark.usefixtures("draw_curves")
+def test_a_run_without_out_gets_a_folder_of_its_name(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    play(data, name="mine", columns=COLUMNS)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("mine-")
+    assert (folder / "run.json").exists()
+    assert f"runs/{folder.name}" in capsys.readouterr().err
+
+
+# ---- Without the optional packages
+
+
+def test_without_tqdm_there_is_a_line_for_each_epoch(run, monkeypatch, capsys):
+    for name in "tqdm", "tqdm.auto":
+        monkeypatch.setitem(sys.modules, name, None)  # importing it raises ImportError
+    assert isinstance(progress_bar(10), PlainProgress)
+    folder = run("a", "--epochs", 3)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "iterations" in line]
+    for epoch, (line, row) in enumerate(zip(lines, metrics(folder), strict=True), 1):
+        assert f"{6 * epoch} of 18" in line
+        assert f"epoch {epoch}" in line
+        for name in "D_x", "D_G_z":
+            assert f"{float(row[COLUMNS.index(name)]):.3f}" in line
+    run("a", "--epochs", 4, "--resume")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "iterations" in line]
+    assert "24 of 24" in line
+
+
+def test_without_tqdm_the_run_is_the_same(run, monkeypatch):
+    with_it = run("a", "--epochs", 2)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert (run("b", "--epochs", 2) / "checkpoint.npz").read_bytes() == (with_it / "checkpoint.npz").read_bytes()
+
+
+def test_without_matplotlib_one_line_says_how_to_install_it_and_all_else_is_there(run, monkeypatch, capsys, draw_curves):
+    monkeypatch.setattr(tinygan.run, "draw_curves", draw_curves)
+    for name in "matplotlib", "matplotlib.figure":
+        monkeypatch.setitem(sys.modules, name, None)
+    folder = run("a", "--epochs", 1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "pip install" in line]
+    assert "curves.png" in line
+    assert line.endswith("pip install matplotlib")
+    assert not (folder / "curves.png").exists()
+    assert (folder / "samples.gif").exists()
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]["epochs"] == 1
+
+
+# ---- The bar
+
+
+class Bar:
+    """In the place of the progress bar: what is done to it, in order."""
+
+    def __init__(self, events, total, initial=0):
+        self.events = events
+        events.append(("begin", total, initial))
+
+    def update(self):
+        self.events.append("iteration")
+
+    def set_postfix_str(self, text):
+        self.events.append("epoch")
+
+    def close(self):
+        self.events.append("close")
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What happens to the bar, and when the measurement is printed."""
+    events = []
+    monkeypatch.setattr(tinygan.run, "progress_bar", lambda *numbers: Bar(events, *numbers))
+    measure = tinygan.run.measure
+    monkeypatch.setattr(tinygan.run, "measure", lambda *arguments: events.append("measure") or measure(*arguments))
+    return events
+
+
+def test_the_bar_is_closed_before_the_measurement_is_printed(run, events):
+    run("a", "--epochs", 2)
+    epoch = ["iteration"] * 6 + ["epoch"]
+    assert events[:16] == [("begin", 12, 0), *epoch, *epoch, "close"]
+    assert events.index("measure") == 16
+    assert set(events[17:]) <= {"close"}
+
+
+def test_the_bar_of_a_resumed_run_starts_where_it_was(run, events):
+    run("a", "--epochs", 2)
+    events.clear()
+    run("a", "--epochs", 3, "--resume")
+    assert events[0] == ("begin", 18, 12)
+    assert events.count("iteration") == 6
+    events.clear()
+    run("a", "--epochs", 3, "--resume")  # nothing is left to train
+    assert events == ["measure"]
+
+
+def test_the_bar_is_closed_when_the_run_stops(call, data, tmp_path, events, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call(mnist.program, "--data", data, "--out", tmp_path / "a", "--backend", "numpy", "--generator-width", 8,
+             "--discriminator-width", 8, "--batch-size", 10)  # fmt: skip
+    assert events[-1] == "close"
+
+
+# ---- The curves
+
+
+def test_curves_are_drawn_of_a_run_that_measures_other_things(draw_curves, tmp_path):
+    draw_curves(tmp_path / "curves.png", [{"epoch": 1, "error": 2.0}, {"epoch": 2, "value": -1.0}], "a title")
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert np.asarray(picture).std() > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
