@@ -25,10 +25,10 @@ from tinygan.backend import cupy_problem, get_backend
 from tinygan.errors import DataError, TinyganError
 
 COMMANDS = {  # its module, and what it does
-    "gradcheck": ("derivatives", "check every derivative in tinygan against its numeric one, in seconds"),
+    "gradcheck": ("derivatives", "compare every derivative in tinygan with its numeric value, in seconds"),
     "parzen": ("score", "the paper's log-likelihood, of anyone's samples"),
 }
-DOCTOR = "what this machine has, and what to do about what it lacks"
+DOCTOR = "what this machine has, and how to install what it lacks"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = args.command(args)
             return code
         finally:
-            sys.stdout.flush()  # here, where a reader that has gone is no error, and not when Python ends
+            sys.stdout.flush()  # here, where a closed pipe is handled below, and not when Python ends
     except TinyganError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader has seen enough, as in `… | head`: there is nobody left to tell
+    except BrokenPipeError:  # the reader has closed the pipe, as in `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
@@ -61,7 +61,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (file, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
-        if list(argv[:1]) == [name]:  # the others are not imported: --help is quick, and one that is broken is alone
+        if list(argv[:1]) == [name]:  # no other is imported: --help is quick, and a broken one stops only itself
             module = importlib.import_module(f"tinygan.{file}")
             module.add_arguments(command)
             command.set_defaults(command=module.command)
@@ -74,9 +74,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    """Say what this machine has: Python and the libraries, BLAS and its speed, the GPU, the optional packages, the data;
-    and for what is missing, the command that installs it. Downloads nothing. Exit code 1 only if something that tinygan
-    cannot do without is missing or broken."""
+    """Say what this machine has: Python and the libraries, BLAS and its speed, the GPU, the optional packages, the data.
+    For everything that is missing it names the command that installs it. It downloads nothing. The exit code is 1 only if
+    something that tinygan needs is missing or broken."""
     print(f"tinygan {tinygan.__version__} in {os.path.dirname(tinygan.__file__)}")
     _say("Python", f"{platform.python_version()} on {platform.platform(terse=True)}")
     broken = _libraries()
@@ -156,7 +156,7 @@ def _gpu() -> None:
 
 
 def _driver_cuda_version() -> int | None:
-    """The newest CUDA that the NVIDIA driver here can run, 12 or 13 say; None without a driver."""
+    """The newest CUDA that the NVIDIA driver here can run, such as 12 or 13; None without a driver."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         with contextlib.suppress(OSError):
             version = ctypes.c_int()

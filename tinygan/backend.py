@@ -1,7 +1,7 @@
-"""The ground: which array library, random numbers, pixels, and files written whole or not at all.
+"""NumPy or CuPy, random numbers, pixels, and files that are written whole or not at all.
 
-This is the one file that knows CuPy. All other code uses operators and methods, which follow the array by themselves,
-and asks `get_array_module(x)` where it needs a function. The caller names the device once: `xp = get_backend("auto")`.
+Only this file imports CuPy. All other code uses operators and methods of arrays, which both libraries have, and calls
+`get_array_module(x)` where it needs a function. The caller names the device once: `xp = get_backend("auto")`.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ INSTALL_CUPY = (
 def get_array_module(x: object) -> ArrayModule:
     """cupy for an array on the device, numpy for everything else.
 
-    CuPy is never imported here: an array of a module that is not loaded cannot exist.
+    This never imports CuPy: while CuPy is not loaded, none of its arrays can exist.
     """
     cupy = sys.modules.get("cupy")
     return cupy if cupy is not None and isinstance(x, cupy.ndarray) else np
@@ -59,7 +59,7 @@ def get_array_module(x: object) -> ArrayModule:
 def cupy_problem() -> str | None:
     """Why CuPy cannot be used on this machine, in one line; None if it can.
 
-    CuPy imports without a driver and fails at the first allocation, so an allocation and a sum are tried.
+    Without a driver CuPy imports, and fails only at the first allocation. So this tries an allocation and a sum.
     """
     try:
         import cupy
@@ -78,7 +78,7 @@ def cupy_problem() -> str | None:
 def get_backend(name: str = "auto") -> ArrayModule:
     """The array module named: "numpy", "cupy", or "auto" (cupy where a GPU works, else numpy with one line to stderr).
 
-    Raises BackendError for "cupy" without a usable GPU, with the remedy; ArgumentError for another name.
+    Raises BackendError for "cupy" without a usable GPU, with the remedy; ArgumentError for an unknown name.
     """
     if name not in BACKENDS:
         raise ArgumentError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
@@ -96,24 +96,24 @@ def get_backend(name: str = "auto") -> ArrayModule:
 
 
 def to_host(x: Any) -> npt.NDArray[Any]:
-    """x as a NumPy array; copies from the device if it is there."""
+    """x as a NumPy array; an array on the device is copied."""
     xp = get_array_module(x)
     return np.asarray(x) if xp is np else xp.asnumpy(x)
 
 
 def to_device(x: Any, xp: ArrayModule) -> Array:
-    """A host array as an array of the module xp; nothing is copied if it is one already."""
+    """x as an array of the module xp; nothing is copied if it is one already."""
     return xp.asarray(x)
 
 
 def pixels(images: Array, xp: ArrayModule = np, dtype: npt.DTypeLike = np.float32) -> Array:
     """x = images / 255, in [0, 1]: one minibatch of uint8 pixels as floats of module xp.
 
-    The division is done in dtype, and bytes, not floats, travel to the device.
-    Raises ArgumentError for anything but uint8: pixels that are scaled twice train without complaint.
+    The bytes are copied to the device, and divided there, in dtype.
+    Raises ArgumentError for anything but uint8. Nothing else would notice pixels that are scaled twice.
     """
     if images.dtype != np.uint8:
-        raise ArgumentError(f"images are {images.dtype}: pixels are scaled from uint8, once")
+        raise ArgumentError(f"images are {images.dtype}, not uint8: pixels are scaled once, from uint8")
     if np.dtype(dtype).kind != "f":
         raise ArgumentError(f"dtype {np.dtype(dtype)} cannot hold pixels in [0, 1]: choose float32 or float64")
     x: Array = xp.asarray(images).astype(dtype)
@@ -127,8 +127,8 @@ def pixels(images: Array, xp: ArrayModule = np, dtype: npt.DTypeLike = np.float3
 def random_generator(xp: ArrayModule, seed: int, purpose: str = "", epoch: int = 0) -> Any:
     """A random generator of module xp, determined by (seed, purpose, epoch) and by nothing else.
 
-    One stream per purpose and epoch: no draw depends on how many others were made before it, and a run that resumes
-    at an epoch's end needs no generator state. The streams of NumPy and CuPy differ.
+    There is one stream per purpose and epoch. So no draw depends on how many draws other purposes made, and a run that
+    resumes after an epoch needs no generator state. The streams of NumPy and CuPy differ.
     """
     sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), epoch])
     if xp is np:
@@ -139,7 +139,7 @@ def random_generator(xp: ArrayModule, seed: int, purpose: str = "", epoch: int =
 class Streams(dict[str, Any]):
     """The random generators of one epoch, by purpose: streams["noise"] is made when it is first asked for.
 
-    Each is random_generator(xp, seed, purpose, epoch). Epoch 0 serves what must be the same in every epoch: reports.
+    Each is random_generator(xp, seed, purpose, epoch). Epoch 0 is for reports, whose z must be the same in every epoch.
     """
 
     def __init__(self, seed: int, epoch: int = 0, xp: ArrayModule = np) -> None:
@@ -151,9 +151,10 @@ class Streams(dict[str, Any]):
 
 
 def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:
-    """Uniform random integers of 16 bits: four are cut from each 64-bit draw, since drawing is what a mask costs.
+    """Uniform random integers of 16 bits. Four are cut from each draw of 64 bits, since most of a mask's time is drawing.
 
-    CuPy draws each by itself: before 14.2 its integers() returns garbage, without an error, for ranges beyond 31 bits.
+    On CuPy each is a draw of its own: before 14.2 its integers() returns wrong numbers, without an error, for ranges beyond
+    31 bits.
     """
     if not isinstance(rng, np.random.Generator):
         return rng.integers(0, 2**16, size=shape, dtype=np.uint16)
@@ -167,9 +168,9 @@ def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file to write `path` into: all of it or nothing. Whenever the power fails, path is the old file or the new one.
+    """Open a file for writing that becomes `path` once it is complete. If the power fails, path is the old file or the new.
 
-    It is written beside path under a temporary name of its own, forced to the disk, and only then renamed. If anything
+    The file is written beside path under a temporary name of its own, forced to the disk, and then renamed. If anything
     fails, the temporary file is removed and path is as it was.
     """
     path = Path(path)
@@ -185,7 +186,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    # The rename itself is forced to the disk where that can be asked for: some systems do not sync or open a folder.
+    # Force the rename itself to the disk. Some systems cannot open or sync a folder.
     with contextlib.suppress(OSError):
         descriptor = os.open(path.parent, os.O_RDONLY)
         try:

@@ -1,10 +1,10 @@
-"""Save and load a training run: atomically, without pickle, and believing nothing that was not checked.
+"""Save and load a training run. A file is written whole or not at all, needs no pickle, and is checked before it is used.
 
-A checkpoint is an .npz file: named vectors ("G.theta", "G.velocity", "D.theta", …); `text`, all the rest as JSON; and
-`digest`, the SHA-256 of the others. It holds no wall-clock value: the same run writes the same bytes.
+A checkpoint is an .npz file. It holds named vectors ("G.theta", "G.velocity", "D.theta", …); `text`, all the rest as JSON;
+and `digest`, the SHA-256 of both. It holds no time of day, so the same run writes the same bytes.
 
-This is format 2. Format 1, of a GAN's four vectors alone, is still read: its vectors get their present names, and its
-architecture stays the text that it was, Network's repr.
+This is format 2. Format 1 could hold the four vectors of a GAN only. It still loads: the vectors get the names of format 2,
+and the architecture stays a text, repr(network).
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from tinygan.errors import CheckpointError
 from tinygan.network import Network
 
 FORMAT = 2
-NAME = re.compile(r"[A-Za-z]\w{0,63}\.[A-Za-z]\w{0,63}")  # of a vector: player, point, what it is
+NAME = re.compile(r"[A-Za-z]\w{0,63}\.[A-Za-z]\w{0,63}")  # of a vector: player.what
 MOST = 1000  # vectors that a checkpoint may hold
 FLOATS = ("<f4", "<f8")
 FORMAT_1 = {"theta_g": "G.theta", "theta_d": "D.theta", "v_g": "G.velocity", "v_d": "D.velocity"}
 FIELDS = {"epoch": int, "updates": dict, "architecture": dict, "metrics": list, "configuration": dict}
-REMEDY = "take another checkpoint, or start afresh"
+REMEDY = "take a different checkpoint, or start a new run"
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Checkpoint:
                     statistics are "G.statistics", other state of the model "state.…"
     epoch           how many epochs were finished
     updates         {"G": …, "D": …}: how many updates each player made, the t of the learning rate
-    architecture    {"G": network.describe(), …}; of format 1 the text repr(network)
+    architecture    {"G": network.describe(), …}; in format 1 the text repr(network)
     metrics         a dict of numbers for each epoch, without timing
-    configuration   what else decides the run's numbers, as far as JSON can hold it
+    configuration   all other settings that decide the run's numbers, as values that JSON can hold
     """
 
     vectors: dict[str, npt.NDArray[Any]]
@@ -55,10 +55,10 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write the checkpoint, all of it or nothing: whenever the power fails, path is the old one or the new one, whole.
+    """Write the checkpoint, all of it or nothing. If the power fails, path is the old checkpoint or the new one, whole.
 
-    NumPy's numbers become Python's. Raises CheckpointError for what load_checkpoint would refuse, and where the disk is
-    full or the folder cannot be written: the temporary file is removed, and the checkpoint that was there is intact.
+    NumPy's numbers become Python's. Raises CheckpointError for a checkpoint that load_checkpoint would refuse, and if the
+    disk is full or the folder cannot be written. The temporary file is then removed, and an earlier checkpoint is intact.
     """
     arrays = {name: np.ascontiguousarray(vector) for name, vector in checkpoint.vectors.items()}
     fields = {"format": FORMAT} | {key: getattr(checkpoint, key) for key in FIELDS}
@@ -67,12 +67,12 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         _parse(text)
         _require_vectors({name: (array.dtype, array.shape) for name, array in arrays.items()})
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: not written, it could not be loaded ({error}): correct the Checkpoint") from error
+        raise CheckpointError(f"{path}: not written, since it could not be loaded ({error}): correct the Checkpoint") from error
     _require_finite(path, arrays)
     arrays["text"] = text
     arrays["digest"] = np.frombuffer(_digest(arrays), np.uint8)
     try:
-        # numpy.savez, but for its allow_pickle
+        # as numpy.savez does, which would allow pickle
         with write_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, array in arrays.items():
                 with archive.open(name + ".npy", "w", force_zip64=True) as member:
@@ -80,17 +80,17 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     except OSError as error:
         size = sum(array.nbytes for array in arrays.values()) / 1e6
         raise CheckpointError(
-            f"{path}: not written ({error.strerror or error}); a checkpoint that was there is intact: "
+            f"{path}: not written ({error.strerror or error}); an earlier checkpoint is intact: "
             f"make room for {size:.0f} MB in a folder that can be written"
         ) from error
 
 
 def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network] | None = None) -> Checkpoint:
-    """The checkpoint at path; with networks, {"G": G, …}, only if it is of networks like these.
+    """The checkpoint at path. With networks, {"G": G, …}, its architectures must be theirs.
 
-    The shapes, types and sizes that the file promises are checked against its own size before anything large is
-    allocated, then the architecture; after reading, the digest, and that every number is finite.
-    Raises CheckpointError, with the file's name, what is wrong and the remedy.
+    Before anything large is allocated, this checks the stated shapes, types and sizes against the size of the file, and
+    then the architecture. After reading it checks the digest, and that every number is finite.
+    Raises CheckpointError, which names the file, what is wrong and the remedy.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -98,13 +98,13 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
             text = _read(archive, "text")
             fields, version = _parse(text)
             if (version == 1) != (set(names) == set(FORMAT_1)):
-                raise ValueError("it holds other arrays")
+                raise ValueError("its arrays are not those of a checkpoint")
             for player, network in (networks or {}).items():
                 found, mine = fields["architecture"].get(player), _as_json(network.describe())
                 if found not in (mine, repr(network)):
                     raise CheckpointError(
-                        f"{path}: of another architecture: its {player} is {found}, not {mine}: "
-                        f"ask for the networks that it was trained with, or start afresh in another folder"
+                        f"{path}: of a different architecture: its {player} is {found}, not {mine}: "
+                        f"ask for the networks that it was trained with, or start a new run in a different folder"
                     )
             arrays = {name: _read(archive, name) for name in (*names, "digest")}
     except FileNotFoundError:
@@ -113,12 +113,12 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
         raise CheckpointError(f"{path}: {error.strerror}: make it readable") from error
     except CheckpointError:
         raise
-    except Exception as error:  # zipfile, the npy reader and json raise a dozen kinds on damaged bytes
+    except Exception as error:  # on damaged bytes zipfile, the npy reader and json raise a dozen kinds
         reason = str(error) or type(error).__name__
         raise CheckpointError(f"{path}: damaged, or not a checkpoint ({reason}): {REMEDY}") from error
     digest = arrays.pop("digest").tobytes()
     if digest != _digest({name: arrays[name] for name in (FORMAT_1 if version == 1 else names)} | {"text": text}):
-        raise CheckpointError(f"{path}: altered since it was written, its digest differs: {REMEDY}")
+        raise CheckpointError(f"{path}: altered since it was written: its digest differs: {REMEDY}")
     _require_finite(path, arrays)
     if version == 1:
         arrays = {FORMAT_1[name]: array for name, array in arrays.items()}
@@ -136,28 +136,28 @@ def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 def _require_finite(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise CheckpointError(f"{path}: {name} has values that are not finite, the run has diverged: {REMEDY}")
+            raise CheckpointError(f"{path}: {name} has values that are not finite: the run has diverged: {REMEDY}")
 
 
 def _inspect(archive: zipfile.ZipFile, size: int) -> list[str]:
-    """The names of its vectors. Raises ValueError unless its arrays are stored as they are, and fit into the file."""
+    """The names of the vectors. Raises ValueError unless all arrays are uncompressed and together no larger than the file."""
     members = archive.infolist()
     names = [member.filename.removesuffix(".npy") for member in members]
     if len(set(names)) < len(names) or not {"text", "digest"} < set(names):
-        raise ValueError("it holds other arrays")
+        raise ValueError("its arrays are not those of a checkpoint")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("it is compressed")
     if sum(member.file_size for member in members) > size:
-        raise ValueError("it promises more bytes than it has")
+        raise ValueError("it states more bytes than it has")
     headers = {}
     for name in names:
         with archive.open(name + ".npy") as member:
             if np.lib.format.read_magic(member) != (1, 0):
-                raise ValueError(f"{name} is of another version of the npy format")
+                raise ValueError(f"{name} is in a different version of the npy format")
             shape, _, dtype = np.lib.format.read_array_header_1_0(member)
             header = member.tell()
         if header + dtype.itemsize * math.prod(shape) != archive.getinfo(name + ".npy").file_size:
-            raise ValueError(f"{name} promises {math.prod(shape)} values, and has another number")
+            raise ValueError(f"{name} states {math.prod(shape)} values and has a different number of them")
         headers[name] = dtype, shape
     for name in "text", "digest":
         dtype, shape = headers.pop(name)
@@ -173,7 +173,7 @@ def _require_vectors(headers: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]
         raise ValueError(f"it has {len(headers)} vectors, not 1 to {MOST}")
     for name, (dtype, shape) in headers.items():
         if not NAME.fullmatch(name):
-            raise ValueError(f"a vector is named {name!r}, not as in G.theta")
+            raise ValueError(f"a vector is named {name!r}: a name is player.what, as in G.theta")
         if dtype.str not in FLOATS or len(shape) != 1:
             raise ValueError(f"{name} is {dtype.str} of shape {shape}")
         player, _, what = name.partition(".")
@@ -186,7 +186,7 @@ def _dump(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """What loading returns where this was saved: tuples are lists, and NumPy's numbers are Python's."""
+    """The value as it is after saving and loading: tuples become lists, and NumPy's numbers Python's."""
     return json.loads(_dump(value))
 
 
@@ -202,13 +202,13 @@ def _read(archive: zipfile.ZipFile, name: str) -> Any:
 
 
 def _parse(text: npt.NDArray[Any]) -> tuple[dict[str, Any], int]:
-    """What the text states, and the format's number."""
+    """The fields that the text states, and the number of the format."""
     fields: dict[str, Any] = json.loads(text.tobytes())
     version = fields.pop("format")
     if version not in (1, FORMAT):
-        raise ValueError("it is of another version of tinygan")
+        raise ValueError("a different version of tinygan wrote it")
     if fields.keys() != FIELDS.keys() or any(not isinstance(fields[key], kind) for key, kind in FIELDS.items()):
-        raise ValueError("its text lacks what a checkpoint states")
+        raise ValueError("its text does not have the fields of a checkpoint")
     updates = fields["updates"]
     if not updates or updates.keys() != fields["architecture"].keys() or any(type(n) is not int for n in updates.values()):
         raise ValueError("it does not state how many updates each player made")

@@ -1,6 +1,6 @@
 """tinygan's own derivatives, checked numerically: the table of `python -m tinygan gradcheck`.
 
-Each layer, each cost, and the gradients that whole training steps hand to the optimiser. The checker is gradcheck.py.
+Each layer, each cost, and the gradients that whole training steps give to the optimiser. The checker is gradcheck.py.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tinygan.normalisation import BatchNorm
 from tinygan.optim import MomentumSGD
 
 LAYERS: dict[str, list[tuple[Callable[[], Layer], tuple[int, ...]]]] = {
-    # of each a tiny one, for every entry, and one with blocks of thousands
+    # two of each: a tiny one that is checked entry by entry, and one with thousands of entries
     "Linear": [(lambda: Linear(3, 4), (5, 3)), (lambda: Linear(90, 60), (20, 90))],
     "ReLU": [(lambda: ReLU(), (5, 3)), (lambda: ReLU(), (20, 90))],
     "Sigmoid": [(lambda: Sigmoid(), (5, 3)), (lambda: Sigmoid(), (20, 90))],
@@ -52,7 +52,7 @@ LOGITS = (-100.0, -30.0, -1.5, 0.0, 0.5, 30.0, 100.0)
 
 
 def _loss_row(subject: str, names: tuple[str, ...], loss: Callable[..., tuple[Any, ...]]) -> Report:
-    """loss(*logits) -> cost, *gradients: on a minibatch, and on each combination of LOGITS alone, down to 10⁻⁴⁴."""
+    """loss(*logits) -> cost, *gradients: on a minibatch, and on every combination of LOGITS, down to values of 10⁻⁴⁴."""
     rng = random_generator(np, 0, "logits")
     batches = [[rng.normal(0, 3, (6, 1)) for _ in names]]
     batches += [[np.full((1, 1), a) for a in logits] for logits in itertools.product(LOGITS, repeat=len(names))]
@@ -67,7 +67,7 @@ def _loss_row(subject: str, names: tuple[str, ...], loss: Callable[..., tuple[An
 
 
 def _target_row(subject: str, loss: Callable[[Array, Array], tuple[Scalar, Array]], target: Array) -> Report:
-    """loss(y, target) -> cost, gradient by y, for 6 rows of 4 numbers; and at the largest of LOGITS."""
+    """loss(y, target) -> cost, gradient by y, for 6 rows of 4 numbers: y as drawn, and y with the largest of LOGITS in it."""
     y = random_generator(np, 0, "outputs").normal(0, 3, (6, 4))
     reports = []
     for scale in 1.0, max(LOGITS) / abs(y).max():
@@ -84,7 +84,7 @@ def _value_and_gradient(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Ar
 
 
 class _RecordedDropout(Dropout):
-    """Dropout that remembers its masks, so that a cost can be computed again with those that a step drew."""
+    """Dropout that keeps its masks, so that a cost can be computed again with the masks of a step."""
 
     def __init__(self, keep: float) -> None:
         super().__init__(keep)
@@ -98,7 +98,7 @@ class _RecordedDropout(Dropout):
 
 
 class _Given(Noise):
-    """Noise that gives these minibatches, one after the other."""
+    """Noise that returns these minibatches in turn."""
 
     def __init__(self, *minibatches: Array) -> None:
         super().__init__("uniform", minibatches[0].shape[1])
@@ -109,11 +109,12 @@ class _Given(Noise):
 
 
 def _step_row(subject: str, player: str, variant: str, normalised: bool) -> Report:
-    """One iteration of a GAN on tiny networks; its gradient is read off θ: with η = 1 and μ = 0, ∇ = θ_old − θ_new.
+    """One iteration of a GAN on tiny networks. With η = 1 and μ = 0 its gradient is ∇ = θ_old − θ_new.
 
-    It is compared with the cost as the paper states it, in log D and log(1 − D), at the θ where it is to be taken.
+    This is compared with the derivative of the cost as the paper states it, in log D and log(1 − D), at the θ that the
+    variant takes it at.
     """
-    costs = GENERATOR_COSTS if player == "G" else GENERATOR_COSTS[:1]  # D's gradient knows nothing of G's cost
+    costs = GENERATOR_COSTS if player == "G" else GENERATOR_COSTS[:1]  # D's gradient does not depend on G's cost
     return merge(subject, (_check_step(f"{cost} cost", player, variant, cost, normalised) for cost in costs))
 
 
@@ -137,7 +138,7 @@ def _check_step(subject: str, player: str, variant: str, generator_cost: str, no
     gan.iteration(iter([Batch(x)]), {"noise": rng, "dropout": rng})  # type: ignore[arg-type]
     G_gradient, D_gradient = theta_G - G.theta, theta_D - D.theta
 
-    # D's masks, in the order in which they were drawn: m rows of data, m of samples, m of a G step of its own
+    # D's masks in the order of drawing: for m rows of data, m of samples, and m of G's own step
     rows = {"data": slice(0, m), "samples": slice(m, 2 * m), "own step": slice(2 * m, 3 * m)}
     G.theta = theta_G
     if player == "D" or variant == "simultaneous":
@@ -175,7 +176,7 @@ ROWS: dict[str, Callable[[], Report]] = {
     "value function V": lambda: _loss_row("value function V", ("a_real", "a_fake"), _value_and_gradient),
     "discriminator cost": lambda: _loss_row("discriminator cost", ("a_real", "a_fake"), discriminator_loss),
 }
-"""Every row of the table by its name: calling it checks it."""
+"""Every row of the table by its name: a function that checks it."""
 for _kind in GENERATOR_COSTS:
     _name, _loss = f"generator cost, {_kind}", functools.partial(generator_loss, kind=_kind)
     ROWS[_name] = functools.partial(_loss_row, _name, ("a_fake",), _loss)
@@ -191,16 +192,16 @@ for _normalised, _variant, _player in itertools.product((False, True), VARIANTS,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `command` reads: nothing."""
+    """Describe the command. It has no arguments."""
     parser.description = (
         "Compare every derivative in tinygan with central differences in float64: each layer, each cost (up to logits "
-        "of 100), and the gradients that whole training steps hand to the optimiser. Exit code 1 if a relative error "
+        "of 100), and the gradients that whole training steps give to the optimiser. Exit code 1 if a relative error "
         f"exceeds {TOLERANCE:g} or a layer breaks its protocol. How the error is defined: help(tinygan.gradcheck)."
     )
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the table, each row when it is done."""
+    """Print the table, row by row."""
     start, width = time.perf_counter(), max(map(len, ROWS))
     print(f"{'derivative of':{width}}  entries  directions  worst relative error")
     reports = []

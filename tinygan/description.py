@@ -1,6 +1,6 @@
-"""Layers as data: what a layer and its parts declare, and a description that JSON can hold, from which they are built again.
+"""Layers as data: what a layer and its parts declare, and a description that JSON can hold. Layers are built from it again.
 
-A description names classes; nothing is ever imported because it names them. Your own classes are given by hand.
+A description names classes, but nothing is imported because a description names it. You hand over classes of your own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ def with_parts(layer: Layer) -> Iterator[Layer]:
 def all_declarations(
     layer: Layer, declared: Callable[[Layer], Declarations]
 ) -> Iterator[tuple[str, tuple[tuple[int, ...], Init]]]:
-    """What the layer and its parts declare, each part's names with its number: "W", "0.W", "1.0.b", …"""
+    """What the layer and its parts declare. The names of a part begin with its number: "W", "0.W", "1.0.b", …"""
     yield from declared(layer).items()
     for i, part in enumerate(layer.parts):
         for name, declaration in all_declarations(part, declared):
@@ -45,7 +45,7 @@ def class_name(kind: type[Layer]) -> str:
 
 
 def build_layers(description: Description, own: Iterable[type[Layer]] = ()) -> list[Layer]:
-    """New layers after a description (see Network.describe and Network.build). Allocates no parameters."""
+    """New layers from a description (see Network.describe and Network.build). This allocates no parameters."""
     known = {class_name(kind): kind for kind in _subclasses(Layer) if ":" not in class_name(kind)}
     mine = {kind.__qualname__: kind for kind in own}
     layers = []
@@ -56,14 +56,14 @@ def build_layers(description: Description, own: Iterable[type[Layer]] = ()) -> l
             kind = mine[bare] if module else known[name]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArgumentError(
-                f"layer {i} is {entry!r}: its class is not tinygan's and not among those given as layers"
+                f"layer {i} is {entry!r}: its class is not tinygan's, and not in the classes given as `layers`"
             ) from error
         try:
             layer = kind(**config)
             if unknown := config.keys() - layer.config().keys():
-                raise ArgumentError(f"a config does not hold {', '.join(map(str, unknown))}")
+                raise ArgumentError(f"unknown in a config: {', '.join(map(str, unknown))}")
         except (TypeError, ValueError, OverflowError) as error:
-            raise ArgumentError(f"layer {i}, {name}, takes no such config, {config}: {error}") from error
+            raise ArgumentError(f"layer {i}, {name}, cannot be built from the config {config}: {error}") from error
         layers.append(layer)
     return layers
 

@@ -1,4 +1,4 @@
-"""The small family of errors. Catch TinyganError for all of them; each is also the built-in kind that its fault suggests."""
+"""tinygan's errors. `except TinyganError` catches them all. Each is a built-in error too: an ArgumentError is a ValueError."""
 
 
 class TinyganError(Exception):
@@ -10,15 +10,15 @@ class ArgumentError(TinyganError, ValueError):
 
 
 class DataError(TinyganError, ValueError):
-    """A data file that is missing, damaged, or not what it is said to be."""
+    """A data file that is missing or damaged, or that holds something different from what is needed."""
 
 
 class CheckpointError(TinyganError, ValueError):
-    """A checkpoint that cannot be trusted: truncated, altered, of another architecture, or not finite."""
+    """A checkpoint that cannot be used: it is truncated or altered, its architecture is different, or it is not finite."""
 
 
 class DivergenceError(TinyganError, ArithmeticError):
-    """Training has left the numbers: a cost or a parameter is not finite, or a cost is beyond its bound."""
+    """Training has diverged: a cost or a parameter is not finite, or a cost is beyond its bound."""
 
 
 class BackendError(TinyganError, RuntimeError):

@@ -22,11 +22,11 @@ from tinygan.network import Caches, Network
 from tinygan.optim import Optimizer
 
 PRIORS = ("uniform", "gaussian", "spherical")
-BLOCK = 1000  # samples that are made at a time
+BLOCK = 1000  # samples made at a time
 
 
 class Batch(NamedTuple):
-    """A minibatch: rows x, (m, d), and where the data have them labels y, (m,)."""
+    """A minibatch: rows x, (m, d), and their labels y, (m,), if the data have labels."""
 
     x: Array
     y: Array | None = None
@@ -64,7 +64,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Generator:
-    """A generator network and the noise it was trained on: all that sampling needs."""
+    """A generator network and the noise that it was trained on. Sampling needs no more."""
 
     network: Network
     noise: Noise
@@ -75,24 +75,24 @@ class Generator:
 
 
 def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
-    """n samples x = G(z), z ~ p_z: (n, d), on G's device. G's hidden layers are held for 1,000 at a time.
+    """n samples x = G(z), z ~ p_z: (n, d), on G's device. They are made 1,000 at a time, to save memory.
 
-    rng  a generator of random numbers, or an integer: the seed of a new one
+    rng  a generator of random numbers, or an integer, the seed of a new one
     """
     G, noise = generator.network, generator.noise
     if n < 1:
-        raise ArgumentError(f"samples are made from 1 up, not {n}")
+        raise ArgumentError(f"the number of samples must be at least 1, not {n}")
     drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else rng
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
     return G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
 
 
 Judged: TypeAlias = tuple[Array, Caches]
-"""D's logits of samples, and the cache of that pass."""
+"""D's logits of samples, and the cache of the forward pass that gave them."""
 
 
 class Gradient(NamedTuple):
-    """What came of a gradient of D: its cost, its logits of the samples, and the caches of its passes, one or two."""
+    """What a gradient of D returns: J(D), D's logits of the samples, and the caches of its one or two forward passes."""
 
     cost: Scalar
     a_fake: Array
@@ -105,12 +105,12 @@ class GAN:
     G, D                       networks; D ends in one logit a, D(x) = σ(a)
     G_optimizer, D_optimizer   over G.theta and D.theta
     noise                      p_z, a Noise
-    batch_size                 m, the size of every minibatch of noise; give examples in minibatches of as many
+    batch_size                 m, the rows in every minibatch of noise; minibatches of examples need as many
     generator_cost             one of GENERATOR_COSTS (see losses.generator_loss)
     k, generator_steps         updates of D and of G in one iteration (the paper: 1 and 1)
 
-    `iteration`, `report` and `sample` are what a Trainer asks of a model. Variations of the game override the other public
-    methods: discriminator_loss, discriminator_gradient, together, apart, generator_gradient.
+    A Trainer calls `iteration`, `report` and `sample`. Variations of the game override the other public methods:
+    discriminator_loss, discriminator_gradient, together, apart, generator_gradient.
     Raises ArgumentError for a D that does not end in one logit, and for networks that do not fit each other or the noise.
     """
 
@@ -129,7 +129,7 @@ class GAN:
                 raise ArgumentError(f"{name} must be at least 1, not {number}")
         if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
             raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
-        if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply one: with two D trains, and G collapses
+        if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
             raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
         _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
@@ -187,7 +187,7 @@ class GAN:
     def generator_gradient(self, samples: Array, G_cache: Caches, rng: Rng | None, judged: Judged | None = None) -> Scalar:
         """∇ J(G) by θ_g, written into G_grad; returns J(G).
 
-        judged  D's logits of these samples, and the cache of that pass, where there was one already
+        judged  D's logits of these samples and their cache, if D has judged them already
         """
         a, D_cache = judged or self.D.forward(samples, train=True, rng=rng)
         G_cost, da = generator_loss(a, self.generator_cost)
@@ -196,7 +196,7 @@ class GAN:
         return G_cost
 
     def discriminator_gradient(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
-        """∇ J(D) by θ_d, written into D_grad: of data and samples together, or apart where a layer of D mixes rows."""
+        """∇ J(D) by θ_d, written into D_grad. Data and samples go through D together, or apart if a layer of D mixes rows."""
         self.D.require_own(x, "data")
         if x.shape[1:] != samples.shape[1:]:
             raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
@@ -230,7 +230,7 @@ class GAN:
         """J(D) = −½ V and its gradients by D's logits of data and of samples."""
         return discriminator_loss(a_real, a_fake)
 
-    # ---- What a Trainer asks of a model beside `iteration` and `state`
+    # ---- What a Trainer needs of a model beside `iteration` and `state`
 
     @property
     def players(self) -> Mapping[str, Player]:
@@ -244,7 +244,7 @@ class GAN:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint has to say of the game beside its networks, as JSON can hold it."""
+        """The game's settings, for a checkpoint: values that JSON can hold."""
         names = ("variant", "generator_cost", "k", "generator_steps", "batch_size")
         return {name: getattr(self, name) for name in names} | {"prior": self.noise.kind, "noise": self.noise.n}
 
@@ -261,10 +261,10 @@ class GAN:
 
 
 class Simultaneous(GAN):
-    """The released code: the last update of D is taken together with the first of G, from one x, one z, one set of samples.
+    """The released code: D's last update and G's first are one step, from one x, one z and one set of samples.
 
-    Both gradients are taken at the old θ_d and θ_g. D's rows of samples are walked backwards twice, with two upstream
-    gradients: that of J(D) for θ_d, that of J(G) for θ_g.
+    Both gradients are taken at the old θ_d and θ_g. D's backward runs twice over the rows of the samples: with the gradient
+    of J(D) for θ_d, and with the gradient of J(G) for θ_g.
     """
 
     variant = "simultaneous"

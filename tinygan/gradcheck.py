@@ -1,9 +1,9 @@
-"""Is the derivative right? Every backward pass here, and your own, against central differences in float64.
+"""Check derivatives: any backward pass, tinygan's or your own, against central differences in float64.
 
     ∇L · u ≈ [L(v + ε u) − L(v − ε u)] / 2ε        L = Σ dy · y with a random upstream gradient dy
 
-v is a block: the input x, or one parameter. Your own layer is checked in one line. If something is wrong, it raises
-GradientError, whose message is a table; if nothing is, it returns that table:
+v is a block: the input x, or one parameter. One line checks your own layer. It returns a table. If something is wrong, it
+raises GradientError, whose message is the table:
 
     >>> from tinygan import Constant, Layer, check_layer
     >>> class Scale(Layer):
@@ -40,14 +40,15 @@ The relative error, of the numeric derivative n and the analytic one, a = ∇L �
     direction     u = ±1/√N at all N entries of a block      |n − a| / max(|n|, rms(∇L), floor)
     floor         10⁻³ ‖dy ∘ y‖₂; for a cost, 10⁻³ |L|
 
-At N = 1 the second is the first. The root mean square, unlike |a|, is never small by chance, and one wrong entry among
-N is diluted by √N only: one of typical size that is off by 1 % is seen among a million, at 10⁻⁵. The floor is there
-because float64 rounds L by 10⁻¹⁶ |L|, and so n by up to 10⁻¹⁰ |L|. n is taken with ε = 10⁻⁵, and where that disagrees
-with 10⁻⁶ as well, in case the first went over a kink; the better counts. Up to 10⁻⁶ passes.
+At N = 1 the two are the same. Unlike |a|, the root mean square is never small by chance, and it dilutes one wrong entry
+among N only by √N: an entry of typical size that is wrong by 1 % gives an error of 10⁻⁵ among a million. The floor is
+needed because float64 rounds L by 10⁻¹⁶ |L|, and so n by up to 10⁻¹⁰ |L|. n is computed with ε = 10⁻⁵. If that
+disagrees, it is computed with 10⁻⁶ too, in case the first step crossed a kink, and the better one counts. Errors up to
+10⁻⁶ pass.
 
-Every block is checked along three random directions. One of up to 512 entries is checked entry by entry too; in a
-larger one that fails, the wrong entries are found by halving it. NumPy only: that both backends agree is the business
-of other tests.
+Every block is checked along three random directions. A block of up to 512 entries is also checked entry by entry. A
+larger one that fails is halved again and again until the wrong entries are found. This works on NumPy only; other tests
+check that both backends agree.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,12 +67,12 @@ EPSILONS = (1e-5, 1e-6)
 FLOOR = 1e-3
 DIRECTIONS = 3
 EVERY_ENTRY = 512  # blocks of up to this many entries are checked entry by entry
-SHOWN = 3  # wrong entries of a block that a report spells out
+SHOWN = 3  # wrong entries of a block that a report lists
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One derivative, twice: by backward and by central differences. `index` None: along a random direction."""
+    """One derivative, by backward and by central differences. If `index` is None, it is along a random direction."""
 
     block: str
     index: tuple[int, ...] | None
@@ -100,7 +101,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found for one layer or one cost: print it. `faults` are breaches of the layer protocol, in words."""
+    """What was found for one layer or one cost; print it. `faults` say in words where a layer breaks the protocol."""
 
     subject: str
     blocks: tuple[Block, ...]
@@ -136,11 +137,11 @@ def check_gradient(
 ) -> Report:
     """Check hand-written derivatives of any cost: gradients[name] against central differences in values[name].
 
-    cost       cost() computes L, a number, from the arrays in `values`, which are changed in place and put back
-    values     {"W": array, …}, float64, C-contiguous, inside the domain by more than 10⁻⁵, away from kinks
+    cost       cost() computes L, a number, from the arrays in `values`. These are changed in place and then restored.
+    values     {"W": array, …}, float64, C-contiguous, more than 10⁻⁵ away from kinks and from the end of the domain
     gradients  {"W": ∂L/∂W, …}, in the same shapes
 
-    Raises GradientError with the table if a relative error exceeds 10⁻⁶; ArgumentError for arrays it cannot use.
+    Raises GradientError with the table if a relative error exceeds 10⁻⁶; ArgumentError for arrays that it cannot use.
     """
     if not values or values.keys() != gradients.keys():
         has = (", ".join(names) or "nothing" for names in (values, gradients))
@@ -149,30 +150,30 @@ def check_gradient(
 
 
 def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
-    """Check the backward pass of a layer, of your own or of tinygan: every derivative, and the protocol.
+    """Check the backward pass of a layer, your own or tinygan's: every derivative, and the protocol.
 
-    layer  a new one: it is put into a float64 Network, and its parameters are moved by up to ½ from where they start
+    layer  a new one. It is put into a float64 Network, and its parameters are moved by up to ½ from where they start.
     x      the input, or only its shape, (m, …) with m > 1: then |x| is drawn from [0.1, 1.1), away from a kink at 0
-    seed   of x, dy, the directions, and of the generator that forward gets. That is made anew for each call, so masks
-           stay as they are while the numeric derivative is taken.
+    seed   of x, dy, the directions, and the generator that forward gets. Each call of forward gets a new generator with
+           this seed, so that the masks are the same throughout the numeric derivative.
 
-    The protocol: forward writes to no argument, and depends on x, the parameters, train and rng alone. What it returned
-    stays as it is, whatever is called later. backward writes to nothing but `grads`, fills that whole (it held NaN),
-    and returns the same dx without it; need_dx=False returns None. Shapes agree, and float32 stays float32.
-    Running statistics: forward and backward leave them alone, observe moves them and nothing else.
-    Each row is treated by itself: backward gives the second half of dx from that half of dy and of the cache alone, cut
-    out by Network.rows, as the simultaneous variant of GAN asks for it. A layer that declares mixes_rows is spared this;
-    in training one row of x must then change y in another, and must not where a layer declares nothing.
-    Both train=True and train=False are checked where their y or their caches differ.
+    The protocol: forward writes to no argument, and depends only on x, the parameters, train and rng. Later calls do not
+    change what it returned. backward writes only to `grads`, and to every entry of it (before, they hold NaN). Without
+    `grads` it returns the same dx; with need_dx=False it returns None. Shapes agree, and float32 stays float32.
+    Running statistics: forward and backward do not change them; observe changes them and nothing else.
+    Each row is treated by itself: from the second half of dy and of the cache, which Network.rows cuts out, backward
+    returns the second half of dx. The simultaneous variant of GAN needs this. A layer that declares mixes_rows need not
+    do it; in training, one row of x must then change y in a different row. Without this declaration it must not.
+    train=False is checked too if its y or its cache is different.
 
-    Raises GradientError, whose message is the report, unless all of this holds. A few wrong entries of a layer that has
-    kinks may lie on one: see whether another seed agrees.
+    Raises GradientError, whose message is the report, unless all of this holds. If a layer has kinks, a few wrong entries
+    may lie on one: see whether they are wrong with a different seed too.
     """
     return require_passed(examine_layer(layer, x, seed))
 
 
 def require_passed(report: Report) -> Report:
-    """The report, if all is well. Raises GradientError, whose message is the report, if not."""
+    """The report, if it has passed. Else raises GradientError, whose message is the report."""
     if not report.passed:
         raise GradientError(str(report))
     return report
@@ -184,7 +185,7 @@ def require_passed(report: Report) -> Report:
 def compare_cost(
     subject: str, cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], seed: int = 0
 ) -> Report:
-    """What check_gradient finds, as a report that may be of failure."""
+    """What check_gradient finds: a report, passed or not."""
     triples = [(name, values[name], gradients[name]) for name in values]
     return _compare(subject, lambda: np.asarray(cost()), np.ones(()), triples, seed)
 
@@ -199,7 +200,7 @@ def _compare(
     for name, value, gradient in triples:
         if getattr(value, "dtype", None) != np.float64 or not (value.flags.c_contiguous and value.flags.writeable):
             raise ArgumentError(
-                f"{name} must be a C-contiguous float64 array that can be written to: central differences need the digits"
+                f"{name} must be a C-contiguous float64 array that can be written to: central differences need its digits"
             )
         if np.shape(gradient) != value.shape:
             faults.append(f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}")
@@ -237,14 +238,14 @@ def _compare_block(
         single = _wrong_entries(compare, everything) if any(c.error > TOLERANCE for c in along) else []
     ranked = sorted(single + along, key=lambda c: -c.error)
     wrong = [c for c in ranked if c.error > TOLERANCE]
-    # An entry says more than a direction: directions are named only where no entry could be found.
+    # An entry says more than a direction: directions are listed only if no wrong entry was found.
     return Block(
         name, value.shape, len(single), len(along), ranked[0], tuple([c for c in wrong if c.index is not None] or wrong)
     )
 
 
 def _slope(v: Array, entries: Array, u: Array, epsilon: float, output: Callable[[], Array], dy: Array) -> float:
-    """[L(v + ε u) − L(v − ε u)] / 2ε, as a sum of differences of y, which is rounded less than a difference of sums."""
+    """[L(v + ε u) − L(v − ε u)] / 2ε, as a sum of differences of y: its rounding is smaller than for a difference of sums."""
     start = v[entries]
     try:
         v[entries] = start + epsilon * u
@@ -256,7 +257,7 @@ def _slope(v: Array, entries: Array, u: Array, epsilon: float, output: Callable[
 
 
 def _wrong_entries(compare: Callable[[Array], Comparison], entries: Array) -> list[Comparison]:
-    """The first few entries that are wrong, found by halving whatever part is."""
+    """The first few wrong entries: each part that is wrong is halved, down to single entries."""
     found: list[Comparison] = []
     parts = [entries]
     while parts and len(found) < SHOWN:
@@ -275,7 +276,7 @@ def _wrong_entries(compare: Callable[[Array], Comparison], entries: Array) -> li
 
 
 class _Watch:
-    """Arrays that nobody may write to, with copies to compare them with, bit for bit."""
+    """Arrays that nothing may write to, and copies of them to compare with, bit for bit."""
 
     def __init__(self) -> None:
         self.watched: list[tuple[str, Array, Array]] = []
@@ -288,7 +289,7 @@ class _Watch:
                 self.add(name, part)
 
     def changed(self) -> Iterator[str]:
-        """The names of arrays that were written to. They are put back, so that each fault is reported only once."""
+        """The names of arrays that were written to. The arrays are restored, so that each fault is reported only once."""
         for name, array, original in self.watched:
             if not _identical(array, original):
                 array[...] = original
@@ -319,7 +320,7 @@ def _identical(a: Any, b: Any) -> bool:
 
 
 def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
-    """What check_layer finds, as a report that may be of failure."""
+    """What check_layer finds: a report, passed or not."""
     rng = random_generator(np, seed, "input and parameters")
     network = Network([layer], dtype=np.float64, seed=seed)
     network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
@@ -378,7 +379,7 @@ def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int
     if y.dtype != x.dtype:
         faults.append(f"forward turns {x.dtype} into {y.dtype}")
     if not _identical(y, forward(x)[0]):
-        faults.append("forward returns another y for the same x, train and rng: keep no state, draw from rng alone")
+        faults.append("forward returns a different y for the same x, train and rng: keep no state, draw from rng only")
 
     dy = rng.standard_normal(y.shape)
     watch.add("dy", dy)
@@ -390,7 +391,7 @@ def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int
         if np.isnan(gradient).any():
             first = ", ".join(map(str, np.argwhere(np.isnan(gradient))[0]))
             faults.append(
-                f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite grads whole, it held NaN"
+                f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite every entry of grads, which held NaN"
             )
     if dx is None or dx.shape != x.shape or dx.dtype != x.dtype:
         found = "None" if dx is None else f"{dx.dtype} of shape {dx.shape}"
@@ -401,15 +402,15 @@ def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int
     forward(x[::-1].copy(), seed + 1, "a second forward")
     dx_later, grads_later = backward(dy)
     if not _identical(dx, dx_later) or not all(_identical(grads[name], grads_later[name]) for name in params):
-        faults.append("backward returns something else after a second forward: take what it needs from its cache alone")
+        faults.append("backward returns something different after a second forward: take what it needs from its cache only")
     if not _identical(dx_later, layer.backward(dy, cache)):
-        faults.append("backward without grads returns another dx than with it")
+        faults.append("backward without grads returns a dx that differs from that with grads")
     faults.extend(f"backward without grads writes to {name}" for name in watch.changed())
     nothing, grads_alone = backward(dy, need_dx=False)
     if nothing is not None:
-        faults.append("backward with need_dx=False returns something: return None, and spare the product")
+        faults.append("backward with need_dx=False returns something: return None, and save the time of dx")
     if not all(_identical(grads_later[name], grads_alone[name]) for name in params):
-        faults.append("backward with need_dx=False finds other gradients than with need_dx=True")
+        faults.append("backward with need_dx=False computes gradients that differ from those with need_dx=True")
     backward(rng.standard_normal(y.shape))
     if train:
         faults += _check_mixing(layer, x, y, seed)
@@ -431,7 +432,7 @@ def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int
 
 
 def _check_rows(network: Network, dy: Array, dx: Array, cache: Cache) -> list[str]:
-    """The second half of a minibatch alone: what GAN's simultaneous_step asks of D."""
+    """backward on the second half of a minibatch only, which GAN's simultaneous_step needs of D."""
     m = len(dx)
     half = slice(m // 2, m)
     fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
@@ -440,7 +441,7 @@ def _check_rows(network: Network, dy: Array, dx: Array, cache: Cache) -> list[st
         alone: Any = network.layers[0].backward(dy[half], cache)
     except Exception as error:  # an array that lacks the rows can raise anything
         return [fault + f"fails ({type(error).__name__}: {error})"]
-    bound = TOLERANCE * abs(np.nan_to_num(dx)).max(initial=0.0)  # matrix products of another size are rounded otherwise
+    bound = TOLERANCE * abs(np.nan_to_num(dx)).max(initial=0.0)  # matrix products of a different size are rounded differently
     if np.shape(alone) == dx[half].shape and np.allclose(alone, dx[half], TOLERANCE, bound, equal_nan=True):
         return []
     return [fault + "returns another dx"]
@@ -461,7 +462,7 @@ def _check_mixing(layer: Layer, x: Array, y: Array, seed: int) -> list[str]:
 
 
 def _check_observe(network: Network, cache: Cache, watch: _Watch) -> list[str]:
-    """observe moves the statistics, and writes to nothing else. They are put back."""
+    """observe must move the statistics, and write to nothing else. Afterwards they are restored."""
     (layer,) = network.layers
     if not network.statistics.size:
         return []
@@ -475,7 +476,7 @@ def _check_observe(network: Network, cache: Cache, watch: _Watch) -> list[str]:
 
 
 def _check_float32(layer: Layer, x: Array, train: bool, seed: int) -> list[str]:
-    """float32 in, float32 out: the layer and its parts hold float32 arrays for the moment."""
+    """float32 in, float32 out. Meanwhile the layer and its parts hold float32 arrays."""
     held = layer.params, layer.statistics
     params, statistics = ({name: value.astype(np.float32) for name, value in arrays.items()} for arrays in held)
     bind(layer, params, statistics)

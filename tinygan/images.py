@@ -1,7 +1,7 @@
 """Pictures: sample grids, nearest neighbours beside samples (Figure 2), lines in z space (Figure 3), and GIFs.
 
-Values are in [0, 1], or uint8; what lies outside is refused, not clipped, since a picture must not hide a fault.
-Everything here runs on the host; device arrays are copied to it.
+Values are in [0, 1], or uint8. Other values are refused and not clipped, since clipping would hide a fault.
+All of this runs on the host; arrays on a device are copied to it.
 """
 
 import math
@@ -16,11 +16,11 @@ from tinygan.backend import Array, get_array_module, pixels, to_host, write_atom
 from tinygan.errors import ArgumentError
 
 GAP = 2  # pixels between the tiles of a grid, and around them
-GREY = 96  # of the gaps, so that black and white tiles both show their edges
-YELLOW = (255, 220, 0)  # of the frames, as in the paper
-ROUNDING = 1e-3  # how far outside [0, 1] arithmetic may push a value
-X_ROWS = 2048  # nearest neighbours are sought for so many rows at once,
-BLOCK = 2**22  # among so many that distances and rows together have this many values: 16 MB in float32
+GREY = 96  # the gaps' colour: the edges of black tiles and of white ones are seen on it
+YELLOW = (255, 220, 0)  # the frames' colour, as in the paper
+ROUNDING = 1e-3  # how far outside [0, 1] a value may be because of rounding
+X_ROWS = 2048  # rows whose nearest neighbours are searched at once
+BLOCK = 2**22  # values in a block of data and its distances to these rows: 16 MB in float32
 
 
 def to_uint8(x: Array, image_shape: Sequence[int] | None = None) -> Array:
@@ -35,12 +35,12 @@ def to_uint8(x: Array, image_shape: Sequence[int] | None = None) -> Array:
         if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or min(shape) < 1:
             raise ArgumentError(f"image_shape {shape}: images are (h, w) or (h, w, 3)")
         if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != math.prod(shape):
-            raise ArgumentError(f"samples have shape {x.shape}: (n, {math.prod(shape)}) with n ≥ 1 is needed for {shape}")
+            raise ArgumentError(f"samples have shape {x.shape}: images of {shape} need (n, {math.prod(shape)}) with n ≥ 1")
         x = x.reshape(len(x), *shape)
     if x.dtype == np.uint8:
         return x
     if x.dtype.kind != "f":
-        raise ArgumentError(f"images are {x.dtype}: uint8, or floats in [0, 1], can be drawn")
+        raise ArgumentError(f"images are {x.dtype}: give uint8, or floats in [0, 1]")
     if not x.size:
         raise ArgumentError(f"images of shape {x.shape} have no pixels")
     low, high = x.min(), x.max()  # NaN if there is one
@@ -54,14 +54,14 @@ def to_uint8(x: Array, image_shape: Sequence[int] | None = None) -> Array:
 def image_grid(samples: Array, image_shape: Sequence[int], columns: int | None = None) -> Array:
     """A grid of images in reading order: uint8 (H, W), or (H, W, 3) in colour.
 
-    samples (n, d), in [0, 1] or uint8, d = h·w or h·w·3 (channels last); columns: ⌈√n⌉ unless told. Places that
-    remain in the last row stay grey. Nothing is rescaled or sorted: samples are shown as they are, and in order.
+    samples (n, d), in [0, 1] or uint8, d = h·w or h·w·3 (channels last); columns: ⌈√n⌉ by default. Unused
+    places in the last row are grey. Samples are shown as they are and in order: nothing is rescaled or sorted.
     """
     tiles = to_uint8(samples, image_shape)
     if columns is None:
         columns = math.isqrt(len(tiles) - 1) + 1
     if columns < 1:
-        raise ArgumentError(f"columns is {columns}: at least 1")
+        raise ArgumentError(f"columns is {columns}: it must be at least 1")
     rows = -(-len(tiles) // columns)
     h, w, *colour = tiles.shape[1:]
     grid: Array = np.full((GAP + rows * (h + GAP), GAP + columns * (w + GAP), *colour), GREY, np.uint8)
@@ -86,7 +86,7 @@ def neighbour_grid(samples: Array, data: Array, image_shape: Sequence[int], colu
     samples, data = to_host(samples), to_host(data)
     if columns < 2 or len(samples) % (columns - 1):
         raise ArgumentError(
-            f"{len(samples)} samples do not fill rows of {columns - 1} beside their nearest examples: columns is {columns}"
+            f"{len(samples)} samples do not fill rows of {columns - 1}: columns is {columns}, the last for nearest examples"
         )
     tiles = to_uint8(samples, image_shape)
     indices, _ = nearest_neighbours(samples[columns - 2 :: columns - 1], data)
@@ -108,13 +108,13 @@ def neighbour_grid(samples: Array, data: Array, image_shape: Sequence[int], colu
 def interpolate(generator: Callable[[Array], Array], z_start: Array, z_end: Array, steps: int = 10) -> Array:
     """x = G((1 − t) z₀ + t z₁), t = 0 … 1: Figure 3, samples along a straight line in z space.
 
-    z_start, z_end (r, n_z): r lines, each from z₀ to z₁ in `steps` points with both ends. Returns (r·steps, d), line
-    by line: image_grid(…, columns=steps) draws one line per row.
+    z_start, z_end (r, n_z): r lines, each from z₀ to z₁ in `steps` points, both ends included. Returns (r·steps, d), line
+    by line: image_grid(…, columns=steps) draws each line as a row.
     """
     if z_start.shape != z_end.shape or z_start.ndim != 2:
         raise ArgumentError(f"z_start {z_start.shape} and z_end {z_end.shape}: both are (lines, n_z)")
     if steps < 2:
-        raise ArgumentError(f"steps is {steps}: a line has two ends")
+        raise ArgumentError(f"steps is {steps}: a line needs at least 2, its two ends")
     t = get_array_module(z_start).linspace(0, 1, steps, dtype=z_start.dtype)[:, None]
     z = (1 - t) * z_start[:, None] + t * z_end[:, None]
     return generator(z.reshape(-1, z_start.shape[1]))
@@ -123,15 +123,15 @@ def interpolate(generator: Callable[[Array], Array], z_start: Array, z_end: Arra
 def nearest_neighbours(x: Array, data: Array) -> tuple[Array, Array]:
     """argmin_t ‖x − t‖ over the rows t of data: indices (n,) and L2 distances (n,) float64, pixels in [0, 1].
 
-    x (n, d) and data (n_data, d), each uint8 (scaled by 1/255, block by block) or float. Memory is bounded whatever n
-    and n_data are. The search multiplies out ‖x − t‖² in float32 (float64 if x is), so between two rows whose
-    squared distances differ by less than its rounding, 1e-4 or so, either may be chosen; the distance returned is
-    computed anew from the differences, and that of an exact copy is 0. Raises ArgumentError for shapes that do not
-    match, empty input, integers other than uint8, NaN, and values outside [0, 1].
+    x (n, d) and data (n_data, d), each uint8 (scaled by 1/255, block by block) or float. Memory is bounded for every n and
+    n_data. The search multiplies out ‖x − t‖² in float32 (float64 if x is). So if two squared distances differ by less
+    than the rounding, about 1e-4, either row may be chosen. The distance is then computed again from the difference, so
+    that an exact copy has distance 0. Raises ArgumentError for shapes that do not match, empty input, integers other
+    than uint8, NaN, and values outside [0, 1].
     """
     x, data = to_host(x), to_host(data)
     if x.ndim != 2 or data.ndim != 2 or x.shape[1] != data.shape[1] or not x.size or not data.size:
-        raise ArgumentError(f"x {x.shape} and data {data.shape}: two matrices with rows, and equally long ones, are needed")
+        raise ArgumentError(f"x {x.shape} and data {data.shape}: give two matrices whose rows have the same length")
     dtype = np.float64 if x.dtype == np.float64 else np.float32
     indices: Array = np.empty(len(x), np.intp)
     distances: Array = np.empty(len(x))
@@ -173,10 +173,10 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Memorisation:
-    """How near samples lie to the training set, against test images, which no generator can have memorised.
+    """How near samples are to the training set, beside test images, which no generator can have memorised.
 
     samples, test: the QUANTILES of the L2 distance to the nearest training image, pixels in [0, 1]
-    copies: the share of samples that lie nearer than 99 % of the test images do; 0.01 if samples were test images
+    copies: the share of samples that are nearer than 99 % of the test images are; for test images it would be 0.01
     """
 
     samples: tuple[float, ...]
@@ -185,25 +185,25 @@ class Memorisation:
 
     @property
     def reading(self) -> str:
-        """The figures and what they say, in one sentence."""
+        """The figures in words, and what they mean."""
         middle = QUANTILES.index(0.5)
         ours, theirs = self.samples[middle], self.test[middle]
         figures = (
             f"Median distance to the nearest training image {ours:.2f} for samples, {theirs:.2f} for test images; "
-            f"{100 * self.copies:.1f} % of the samples lie nearer than 99 % of the test images (1.0 % if they were alike): "
+            f"{100 * self.copies:.1f} % of the samples are nearer than 99 % of the test images (of test images, 1.0 %): "
         )
         if self.copies > 0.05 or ours < 0.75 * theirs:
-            return figures + "nearer than unseen images, so copies, or blurred averages: look at the pairs."
+            return figures + "nearer than unseen images: these may be copies or blurred averages. Look at the pairs."
         if ours > 1.25 * theirs:
             return figures + "no sign of copying, but samples lie further off than real images do."
         return figures + "no sign of copying."
 
 
 def memorisation(samples: Array, test: Array, train: Array) -> Memorisation:
-    """Distances from samples to their nearest training image, against the same from test images.
+    """Distances from samples to their nearest training image, beside those from test images.
 
-    samples (n, d), test (n_test, d), train (n_train, d), each uint8 or in [0, 1]. A generator that has memorised
-    shows it in `copies`; so does one that blurs, since an average lies nearer to everything than an example does.
+    samples (n, d), test (n_test, d), train (n_train, d), each uint8 or in [0, 1]. `copies` is large if the generator has
+    memorised, and also if it blurs, since an average image is nearer to all images than a real one is.
     """
     ours = nearest_neighbours(samples, train)[1]
     theirs = nearest_neighbours(test, train)[1]
@@ -215,15 +215,15 @@ def memorisation(samples: Array, test: Array, train: Array) -> Memorisation:
 
 
 def save_png(path: str | os.PathLike[str], image: Array) -> None:
-    """Writes one image, (h, w) or (h, w, 3), uint8 or in [0, 1]. A run that is killed leaves no half picture."""
+    """Write one image, (h, w) or (h, w, 3), uint8 or in [0, 1]: the whole file or nothing."""
     with write_atomically(path) as file:
         _picture(image).save(file, "PNG")
 
 
 def save_gif(path: str | os.PathLike[str], frames: Sequence[Array], seconds: float = 0.2) -> None:
-    """Writes images of one shape as an endless GIF, `seconds` each. The same frames give the same bytes."""
+    """Write images of one shape as a GIF that repeats, `seconds` each. The same frames give the same bytes."""
     if len({frame.shape for frame in frames}) != 1:
-        raise ArgumentError(f"a GIF needs frames of one shape, got {sorted({frame.shape for frame in frames})}")
+        raise ArgumentError(f"a GIF needs frames of one shape, not {sorted({frame.shape for frame in frames})}")
     first, *others = [_picture(frame) for frame in frames]
     with write_atomically(path) as file:
         first.save(file, "GIF", save_all=True, append_images=others, duration=round(1000 * seconds), loop=0)

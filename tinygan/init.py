@@ -1,7 +1,7 @@
-"""How parameters start. An initialiser is called as init(rng, out) and fills the host array `out`, whatever its dtype.
+"""How parameters start. An initialiser is called as init(rng, out), and fills the host array `out` of any dtype.
 
-Draws are made in float64 with NumPy, row by row: a float32 and a float64 network, on either backend, start from the same
-numbers, and nothing of the size of a weight matrix is held beside it.
+Numbers are drawn in float64 with NumPy, row by row. So float32 and float64 networks start from the same numbers on either
+backend, and no second array of the size of a weight matrix is needed.
 """
 
 from typing import Protocol
@@ -69,7 +69,7 @@ def bias_from_marginals(images: np.ndarray) -> np.ndarray:
 
     images   (n, d), uint8 in 0 … 255 or floats in [0, 1]
     returns  (d,), float64
-    Raises ArgumentError where the data do not span the whole range, as the released code demands.
+    Raises ArgumentError if the data do not span the whole range, as the released code does.
     """
     if images.ndim != 2 or len(images) == 0:
         raise ArgumentError(f"bias_from_marginals needs images of shape (n, d), not {images.shape}")

@@ -3,12 +3,12 @@
     y, cache = layer.forward(x, train=False, rng=None)
     dx       = layer.backward(dy, cache, grads=None, need_dx=True)
 
-dy = ∂L/∂y is the upstream gradient. `cache` is all that backward needs. It is returned, never kept on the layer, so any
-number of forward passes can be alive at once. `grads` has the keys of `params`; backward overwrites its arrays and writes
-to nothing else. Without `grads` the layer is a fixed function: its parameters' derivatives are not computed. With
-need_dx=False, backward returns None and saves the product.
+dy = ∂L/∂y is the upstream gradient. `cache` is all that backward needs. forward returns it and keeps nothing on the layer, so
+a second forward pass may come before the first one's backward. `grads` has the keys of `params`; backward overwrites its
+arrays and writes to nothing else. Without `grads` the layer is a fixed function: its parameters' derivatives are not
+computed. With need_dx=False, backward returns None and saves the time of ∂L/∂x.
 
-Shape letters: m minibatch, n_in, n_out, p pieces. Arrays of either backend work; the result is of the same backend and dtype.
+Shape letters: m minibatch, n_in, n_out, p pieces. The result has the backend and the dtype of x.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ from tinygan.errors import ArgumentError
 from tinygan.init import Constant, Init, Uniform
 
 Cache: TypeAlias = Any
-"""What forward hands to backward: None, an array whose first axis is the minibatch, or a tuple of those and of numbers."""
+"""What forward returns for backward: None, an array whose first axis is the minibatch, or a tuple of those and of numbers."""
 
 Grads: TypeAlias = dict[str, Array] | None
-"""Where backward writes the gradients of the parameters; None holds them fixed."""
+"""Where backward writes the gradients of the parameters. None holds the parameters fixed."""
 
 Bias: TypeAlias = float | npt.ArrayLike | None
 """How b starts: one number for all, an array, or None for a layer without b."""
@@ -36,12 +36,12 @@ Declarations: TypeAlias = Mapping[str, tuple[tuple[int, ...], Init]]
 
 
 class Layer:
-    """What all layers share. A layer of your own states its declarations, forward and backward; the rest has defaults.
+    """The base of all layers. Your own layer defines declarations, forward and backward; all else has defaults.
 
     declarations            {"W": (shape, init)}: the parameters and how they start (see init.py), set in __init__.
-                            A Network allocates them, and only then does `params` hold them, as views into its θ.
+                            A Network allocates them. From then on `params` holds them, as views into its θ.
     statistic_declarations  the same for running statistics, such as batch norm's means. They have no gradient and no
-                            optimiser. `statistics` holds them, and `observe` alone writes to them.
+                            optimiser. `statistics` holds them, and only `observe` writes to them.
     mixes_rows              True if rows of a minibatch influence each other in training, as in batch norm
     parts                   layers inside this one. Their arrays appear in `params`, `statistics` and `grads` as "0.W", …;
                             part_grads(grads, 0) selects those of the first part.
@@ -62,26 +62,26 @@ class Layer:
 
     def observe(self, cache: Cache) -> None:
         """Move the statistics towards those of the minibatch whose forward pass, with train=True, returned this cache."""
-        if self.statistics:  # those of its parts are among them
+        if self.statistics:  # its own, and those of its parts
             raise ArgumentError(f"{self!r} has statistics: its class must define observe(cache), which updates them")
 
     def config(self) -> dict[str, Any]:
-        """The arguments of the constructor that fix shapes and forward, as JSON can hold them: what describes a network.
+        """The arguments of the constructor that decide shapes and forward, as values that JSON can hold.
 
-        How parameters start is not among them; of bias only None, or its shape.
+        They describe the layer. How parameters start is left out; of bias only None or its shape is kept.
         """
         return {}
 
     @staticmethod
     def part_grads(grads: Grads, part: int) -> Grads:
-        """Of this layer's `grads`, those of one part, under the part's own names. None stays None."""
+        """The entries of this layer's `grads` that belong to one part, under the part's own names. None stays None."""
         prefix = f"{part}."
         if grads is None:
             return None
         return {name.removeprefix(prefix): grad for name, grad in grads.items() if name.startswith(prefix)}
 
     def __getattr__(self, name: str) -> Any:
-        # Python calls this for names that are no attributes. self.W reads the parameter "W".
+        # Python calls this for names that are no attributes. So self.W is the parameter "W".
         if name in self.params:
             return self.params[name]
         if name in self.statistics:
@@ -98,7 +98,7 @@ class Layer:
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        # A bias that is only a shape, or None, is named; the other arguments stand in their order.
+        # All arguments in their order; bias, which is None or a shape, by its name.
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in self.config().items()}
         arguments = [f"bias={v}" if name == "bias" else repr(v) for name, v in values.items()]
         return f"{type(self).__name__}({', '.join(arguments)})"
@@ -135,7 +135,7 @@ class Linear(Layer):
             xp.matmul(x.T, dy, out=grads["W"])
             if "b" in grads:
                 xp.sum(dy, axis=0, out=grads["b"])
-        # dy Wᵀ as (W dyᵀ)ᵀ: BLAS is a tenth to a fifth faster so where dy has few rows. The result is stored by columns.
+        # dy Wᵀ as (W dyᵀ)ᵀ: with few rows in dy, BLAS is a tenth to a fifth faster. The result is stored by columns.
         return (self.W @ dy.T).T if need_dx else None
 
     def config(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Maxout(Linear):
 
     Shapes     x (m, n_in)    W (n_in, p·n_out)    b (p·n_out,)    z (m, p, n_out)    y (m, n_out)
                Column i·n_out + j is piece i of unit j, so a piece is one contiguous slab of each row of z.
-    Backward   ∂yⱼ/∂zᵢⱼ = 1 for the piece that won, else 0. At a tie the first of the largest takes dy whole, so
+    Backward   ∂yⱼ/∂zᵢⱼ = 1 for the largest piece, else 0. At a tie the first of the largest gets all of dy, so
                Σᵢ dzᵢⱼ = dyⱼ. Then as Linear:  ∂L/∂W = xᵀ dz    ∂L/∂b = Σ dz    ∂L/∂x = dz Wᵀ
     Start      W ~ U(−0.05, 0.05), b = 0; bias: a number, an array of p·n_out, or None
     Source     Goodfellow et al. 2013, Maxout Networks, section 2
@@ -171,7 +171,7 @@ class Maxout(Linear):
         x, z, y = cache
         xp = get_array_module(x)
         dz = xp.empty_like(z)
-        rest = dy.copy()  # what no piece has taken yet: at a tie the first takes it all
+        rest = dy.copy()  # what no piece has received yet: at a tie the first receives all
         for i in range(self.pieces):
             xp.multiply(rest, z[:, i] == y, out=dz[:, i])
             rest -= dz[:, i]
@@ -214,7 +214,7 @@ class LeakyReLU(Layer):
         self.slope = float(slope)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
-        return get_array_module(x).maximum(x, self.slope * x), x  # s < 1, so the larger is the right one
+        return get_array_module(x).maximum(x, self.slope * x), x  # s < 1, so y is the larger of the two
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x = cache
@@ -228,7 +228,7 @@ class Tanh(Layer):
     """y = tanh(x) = (eˣ − e⁻ˣ)/(eˣ + e⁻ˣ)
 
     Shapes     x, y: any, the same
-    Backward   tanh′(x) = 1/cosh²(x) = 4e/(1 + e)², e = e^−2|x|: accurate on both sides, where 1 − y² would round to 0
+    Backward   tanh′(x) = 1/cosh²(x) = 4e/(1 + e)², e = e^−2|x|: accurate for large |x| too, where 1 − y² would round to 0
                ∂L/∂x = dy · tanh′(x)
     """
 
@@ -247,7 +247,7 @@ class Sigmoid(Layer):
 
     Shapes     x, y: any, the same
     Forward    with e = e^−|x|, which cannot overflow:  y = e^min(x, 0) / (1 + e)
-    Backward   σ′(x) = σ(x) σ(−x) = e/(1 + e)², accurate on both sides, where y(1 − y) would round to 0
+    Backward   σ′(x) = σ(x) σ(−x) = e/(1 + e)², accurate for large |x| too, where y(1 − y) would round to 0
                ∂L/∂x = dy · σ′(x)
     """
 
@@ -255,7 +255,7 @@ class Sigmoid(Layer):
         xp = get_array_module(x)
         e = xp.exp(-xp.abs(x))
         large = 1 / (1 + e)
-        y = xp.exp(xp.minimum(x, 0)) * large  # the numerator is 1 on the right, e on the left
+        y = xp.exp(xp.minimum(x, 0)) * large  # the numerator is 1 for x > 0, else e
         e *= large
         e *= large
         return y, e
@@ -270,10 +270,10 @@ class Dropout(Layer):
 
     Shapes     x, y, mask: any, the same
     Backward   ∂L/∂x = dy · mask: a dropped input gets exactly 0
-    Mask       16 random bits u decide: kept where u < t, t = round(2¹⁶ keep). The scale is 2¹⁶/t, one over the
-               probability that is realised, so E[y] = x exactly.
+    Mask       u has 16 random bits; a unit is kept where u < t, t = round(2¹⁶ keep). The scale is 2¹⁶/t, one over
+               the exact probability of u < t, so E[y] = x exactly.
     keep       the probability of keeping a unit, 0 < keep ≤ 1
-    Raises     ArgumentError for train=True without an rng: randomness is never taken from a hidden place
+    Raises     ArgumentError for train=True without an rng: a layer has no random numbers of its own
     Source     Srivastava et al. 2014; section 5 of the paper: dropout in D
     """
 
@@ -315,7 +315,7 @@ class Reshape(Layer):
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if int(np.prod(x.shape[1:])) != int(np.prod(self.shape)):
-            raise ArgumentError(f"{self!r} cannot hold the values of an input of shape {x.shape}")
+            raise ArgumentError(f"{self!r} needs rows of as many values as its shape has, not an input of shape {x.shape}")
         return x.reshape(len(x), *self.shape), x.shape[1:]
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
@@ -327,7 +327,7 @@ class Reshape(Layer):
 
 
 def require_positive(layer: Layer, **sizes: int) -> None:
-    """Raise ArgumentError, in the layer's name, unless each of these sizes is an integer and at least 1."""
+    """Raise ArgumentError, in the layer's name, unless each of these sizes is an integer of at least 1."""
     for name, size in sizes.items():
         if not isinstance(size, int | np.integer) or size < 1:
             raise ArgumentError(f"{type(layer).__name__}: {name} must be an integer and at least 1, not {size!r}")

@@ -1,10 +1,10 @@
-"""The paper's costs and their gradients, all on the logit a: D(x) = σ(a), a of shape (m, 1). And three for other models.
+"""The paper's costs and their gradients, computed from the logit a of shape (m, 1): D(x) = σ(a). And three other costs.
 
     log D = −softplus(−a)        log(1 − D) = −softplus(a)        softplus(a) = log(1 + eᵃ)
 
-Exact at |a| = 100, with no clip and no epsilon: a clip would change the objective and kill the gradient of a confidently
-wrong D. All values are means over the minibatch, in nats, but for the squared error; the gradients are those of these
-means. Values come back as 0-d arrays or scalars of the backend, so that nothing waits for a device.
+These are exact at |a| = 100, without a clip or an epsilon. A clip would change the objective, and the gradient of a D that
+is sure and wrong would be 0. Values are means over the minibatch, in nats except for the squared error, and gradients are
+those of these means. Values are returned as 0-d arrays or scalars of the backend, so that nothing waits for a device.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ GENERATOR_COSTS = ("non_saturating", "minimax", "maximum_likelihood")
 
 
 def softplus(a: Array) -> Array:
-    """log(1 + eᵃ), stable on both sides."""
+    """log(1 + eᵃ), exact for large a of either sign."""
     return get_array_module(a).logaddexp(a, 0)
 
 
@@ -34,7 +34,7 @@ def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Arr
 
     ∂J/∂a_real = −½ (1 − D(x))/m        ∂J/∂a_fake = ½ D(G(z))/m
 
-    The ½ is that of the released code and of the lecture notes; Algorithm 1 as printed ascends V itself, twice this gradient.
+    The released code and the lecture notes have the ½. Algorithm 1 as printed ascends V, with twice this gradient.
     """
     _require_logits(a_real, a_fake)
     xp = get_array_module(a_real)
@@ -53,8 +53,8 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Scalar,
     "non_saturating"       J = −mean log D        ∂J/∂a = −(1 − D)/m    section 3: "maximize log D(G(z))"
     "maximum_likelihood"   J = −mean eᵃ           ∂J/∂a = −eᵃ/m         the lecture notes' third cost, σ⁻¹(D) = a; no ½
 
-    Raises ArgumentError for another kind, and DivergenceError where eᵃ leaves the dtype (a > 88.7 in float32; on a device the
-    infinite cost is returned instead, since looking at it would wait for the device).
+    Raises ArgumentError for an unknown kind, and DivergenceError if eᵃ is too large for the dtype (a > 88.7 in float32). On a
+    device the infinite cost is returned instead, since looking at it would wait for the device.
     """
     _require_logits(a_fake)
     xp = get_array_module(a_fake)
@@ -68,7 +68,7 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Scalar,
             likelihood_ratio = xp.exp(a_fake)  # D/(1 − D), which is p_data/p_g where D is optimal
             loss = -likelihood_ratio.mean()
         if xp is np and not np.isfinite(loss):
-            raise DivergenceError(f"maximum likelihood cost: e^a leaves {a_fake.dtype}, the largest logit is {a_fake.max()}")
+            raise DivergenceError(f"maximum likelihood cost: e^a exceeds {a_fake.dtype}, the largest logit is {a_fake.max()}")
         return loss, likelihood_ratio * (-1 / m)
     raise ArgumentError(f"unknown generator cost {kind!r}: choose one of {', '.join(GENERATOR_COSTS)}")
 
@@ -76,7 +76,8 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Scalar,
 def bernoulli_cross_entropy(a: Array, x: Array) -> tuple[Scalar, Array]:
     """L = −Σⱼ [xⱼ log σ(aⱼ) + (1 − xⱼ) log(1 − σ(aⱼ))], the mean over rows: returns L, ∂L/∂a = (σ(a) − x)/m
 
-    In nats. −log p(x) for binary x, pixel by pixel; x may also be a probability, a grey level in [0, 1].
+    In nats. For binary x this is −log p(x), the sum over the pixels; x may also be a probability, such as a grey level in
+    [0, 1].
 
     a, x  logits and targets, both (m, d)
     """
@@ -89,12 +90,12 @@ def bernoulli_cross_entropy(a: Array, x: Array) -> tuple[Scalar, Array]:
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Scalar, Array]:
     """L = −log p_c, p = softmax(logits), c the label; the mean over rows: returns L, ∂L/∂logits = (p − onehot(c))/m
 
-    In nats; log n where all of the n classes are equally likely. The largest logit of each row is taken out before exp, so
-    that nothing overflows.
+    In nats; log n if all n classes are equally likely. The largest logit of each row is subtracted before exp, so that
+    nothing overflows.
 
     logits  (m, n)    labels  (m,), integers in 0 … n − 1
-    Raises ArgumentError for other shapes, for labels that are no integers and, on the host, for labels out of range; on a
-    device that would wait for it.
+    Raises ArgumentError for other shapes, for labels that are not integers and, on the host, for labels out of range. On a
+    device the range is not checked, since the check would wait for the device.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu" or not len(logits):
         found = f"{logits.shape}, {labels.shape} in {labels.dtype}"

@@ -13,7 +13,7 @@ from tinygan.layers import Cache, Declarations, Layer
 
 
 class Caches(list[Cache]):
-    """What Network.forward hands to Network.backward: one cache a layer, and of which network and output shape it is."""
+    """What Network.forward returns for Network.backward: one cache for each layer, the network, and the shape of its output."""
 
     def __init__(self, network: "Network", caches: Iterable[Cache], shape: tuple[int, ...]) -> None:
         super().__init__(caches)
@@ -25,11 +25,11 @@ class Network:
 
     Backward   the chain rule, from the last layer to the first:  ∂L/∂xₗ₋₁ = (∂L/∂xₗ) · (∂fₗ/∂xₗ₋₁)
     θ          one flat vector: the layers in order, W then b, C order; every layer's params are views into it.
-               So θ_g and θ_d are literally vectors, as in the paper, and so are their gradients and velocities.
-    statistics one flat vector of all running statistics, for which the same holds. `observe` alone moves it.
+               So θ_g and θ_d are vectors, as in the paper, and so are their gradients and velocities.
+    statistics one flat vector of all running statistics, into which the layers have views too. Only `observe` changes it.
 
-    layers  each belongs to one network only; its index in the names ("0.W") counts layers without parameters too
-    seed    of the initial parameters, drawn with NumPy and then moved, so both backends start identical
+    layers  each belongs to one network only. The number in a name ("0.W") is the layer's index in this list.
+    seed    of the initial parameters. They are drawn with NumPy and then moved, so both backends start identical.
     dtype   float32 for training, float64 for checking derivatives; inputs must have it: nothing is cast silently
     xp      the array module, numpy or cupy (backend.get_backend)
     """
@@ -46,7 +46,7 @@ class Network:
         for i, layer in enumerate(self.layers):
             for part in with_parts(layer):  # the layer itself is the first of them
                 if not isinstance(part, Layer):
-                    raise ArgumentError(f"layer {i} is {layer!r}, no layer: write Network([Linear(2, 3), ReLU()])")
+                    raise ArgumentError(f"layer {i} is {layer!r}, which is no layer: write Network([Linear(2, 3), ReLU()])")
                 if part.in_network or any(part is other for other in seen):
                     raise ArgumentError(f"layer {i}, {layer!r}, is in a network already: make a new layer and copy θ")
                 seen.append(part)
@@ -76,8 +76,8 @@ class Network:
 
     @property
     def theta(self) -> Array:
-        """θ, 1-D: every parameter. Writing into it changes the layers; net.theta = v copies v, such a vector or one
-        number for all, into it."""
+        """θ, 1-D: every parameter. Writing into it changes the layers. net.theta = v copies v into it, a vector like θ or one
+        number for all."""
         return self._theta
 
     @theta.setter
@@ -86,7 +86,7 @@ class Network:
 
     @property
     def statistics(self) -> Array:
-        """Every running statistic, 1-D, in the order of the layers; assigning copies, as with theta."""
+        """Every running statistic, 1-D, in the order of the layers. Assigning copies, as for theta."""
         return self._statistics
 
     @statistics.setter
@@ -107,10 +107,10 @@ class Network:
         return self.views(self.theta)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Caches]:
-        """y and the cache that backward needs: one entry a layer. train=True switches dropout on, with masks from rng."""
+        """y, and for each layer the cache that backward needs. train=True switches dropout on, with masks from rng."""
         self.require_own(x, "input")
         if isinstance(rng, int | np.integer):
-            raise ArgumentError("rng must be a generator, random_generator(xp, seed): a seed would repeat its masks each time")
+            raise ArgumentError("rng must be a generator, random_generator(xp, seed): a seed would draw equal masks each time")
         cache = []
         for layer in self.layers:
             x, layer_cache = layer.forward(x, train, rng)
@@ -124,9 +124,9 @@ class Network:
     def backward(self, dy: Array, cache: Caches, grad: Array | None = None, need_dx: bool = True) -> Array:
         """∂L/∂x, and ∂L/∂θ written into `grad`, a vector like θ.
 
-        Without grad, θ is held fixed and its derivative costs nothing. With need_dx=False the chain stops at the lowest
-        layer that has parameters, and None is returned.
-        Raises ArgumentError for a dy that has not the output's shape, and for the cache of another network.
+        Without grad, θ is held fixed, and no time is spent on its derivative. With need_dx=False the chain stops at the
+        lowest layer that has parameters, and None is returned.
+        Raises ArgumentError for a dy that does not have the output's shape, and for the cache of a different network.
         """
         self.require_own(dy, "dy")
         self._require_mine(cache)
@@ -138,7 +138,7 @@ class Network:
         lowest = 0 if need_dx else self._layout[0][0] if self._layout and grad is not None else len(self.layers)
         for i in reversed(range(lowest, len(self.layers))):
             dy = self.layers[i].backward(dy, cache[i], grads[i], need_dx=need_dx or i > lowest)  # type: ignore[assignment]
-        return dy if need_dx else None  # type: ignore[return-value]  # who asks for no dx uses none
+        return dy if need_dx else None  # type: ignore[return-value]  # a caller with need_dx=False uses no dx
 
     def observe(self, cache: Caches) -> None:
         """Move every layer's statistics towards those of the minibatch whose forward pass returned this cache."""
@@ -150,11 +150,11 @@ class Network:
     def rows(self, cache: Caches, start: int, stop: int) -> Caches:
         """The cache of rows start … stop − 1 of a minibatch, cut out of the cache of the whole: views, nothing is copied.
 
-        Raises ArgumentError where a layer mixes rows: there the gradient of some rows depends on all of them.
+        Raises ArgumentError if a layer mixes rows: the gradient of some rows then depends on all rows.
         """
         if self.mixes_rows:
             mixing = [layer for layer in self.layers if layer.mixes_rows]
-            raise ArgumentError(f"rows cannot be cut out of this cache: {mixing} mix the rows of a minibatch")
+            raise ArgumentError(f"rows cannot be cut out of this cache: these layers mix the rows of a minibatch: {mixing}")
         self._require_mine(cache)
         return Caches(self, (_rows(part, start, stop) for part in cache), (stop - start, *cache.shape[1:]))
 
@@ -170,10 +170,10 @@ class Network:
         cls, description: Description, *, dtype: npt.DTypeLike = np.float32, xp: ArrayModule = np,
         layers: Iterable[type[Layer]] = (),
     ) -> "Network":  # fmt: skip
-        """The network that describe() described, with parameters as its layers start by default: assign θ.
+        """The network that describe() described. Its parameters start at the defaults of their classes: assign θ.
 
-        layers: the classes of your own in it. Nothing is ever imported because a description names it.
-        Raises ArgumentError for an unknown class, and for a config that its class does not take.
+        layers: your own classes in it. Nothing is imported because a description names it.
+        Raises ArgumentError for an unknown class, and for a config that its class does not accept.
         """
         return cls(build_layers(description, layers), dtype=dtype, xp=xp)
 
@@ -186,7 +186,7 @@ class Network:
 
     def _require_mine(self, cache: Caches) -> None:
         if getattr(cache, "network", None) is not self:
-            raise ArgumentError("the cache is of another network: hand backward what this network's forward returned")
+            raise ArgumentError("the cache is of a different network: give backward what this network's forward returned")
 
     def _by_layer(self, layout: "Layout", vector: Array) -> list[Any]:
         parts: list[dict[str, Array]] = [{} for _ in self.layers]
@@ -198,16 +198,16 @@ class Network:
         return f"Network({self.layers!r})"
 
     def __reduce_ex__(self, protocol: object) -> Any:
-        # A deep copy and a pickle would tear the layers' views from θ; a shallow copy would share θ unseen.
-        raise ArgumentError("a network is neither copied nor pickled: build another and assign its θ, net.theta = old.theta")
+        # In a deep copy or a pickle the layers' arrays would not be views into θ; a shallow copy would share its θ.
+        raise ArgumentError("a network is neither copied nor pickled: build a new one and assign θ, net.theta = old.theta")
 
 
 Layout = list[tuple[int, str, tuple[int, ...], int, int]]
-"""Of each array in a network's vector: its layer, its name there, its shape, where it starts and stops."""
+"""For each array in a network's vector: its layer, its name in the layer, its shape, where it starts and where it stops."""
 
 
 def bind(layer: Layer, params: Mapping[str, Array], statistics: Mapping[str, Array]) -> None:
-    """Give a layer, and its parts, the arrays that they declared."""
+    """Give a layer and its parts the arrays that they declared."""
     layer.params, layer.statistics, layer.in_network = params, statistics, True
     for i, part in enumerate(layer.parts):
         bind(part, layer.part_grads(dict(params), i) or {}, layer.part_grads(dict(statistics), i) or {})

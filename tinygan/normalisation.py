@@ -11,15 +11,15 @@ from tinygan.layers import Cache, Grads, Layer, require_positive
 class BatchNorm(Layer):
     """y = γ x̂ + β, x̂ = (x − μ)/√(σ² + ε)
 
-    In training, μ and σ² are the mean and the biased variance over all axes but the last: of the minibatch, and of the
-    places of an image. Otherwise they are the running statistics, `mean` and `var`, and each row is treated by itself.
+    In training, μ and σ² are the mean and the biased variance over all axes but the last: over the minibatch, and for images
+    over the pixels. Otherwise they are the running statistics `mean` and `var`, and each row is treated by itself.
 
     Shapes     x, y (m, …, n)    γ, β, mean, var (n,)
-    Backward   with N values in each mean, and x̂ depending on all of them through μ and σ²:
+    Backward   N values enter each mean, and x̂ depends on all of them through μ and σ²:
                ∂L/∂γ = Σ dy x̂        ∂L/∂β = Σ dy
                ∂L/∂x = γ/√(σ² + ε) · (dy − (∂L/∂β + x̂ ∂L/∂γ)/N);  with running statistics  γ/√(var + ε) · dy
     observe    mean ← ρ mean + (1 − ρ) μ,  var ← ρ var + (1 − ρ) σ², ρ = momentum; they start at 0 and 1
-    Raises     ArgumentError in training where N = 1: a single value has no variance
+    Raises     ArgumentError in training if N = 1: a single value has no variance
     Source     Ioffe and Szegedy 2015
     """
 
@@ -65,7 +65,7 @@ class BatchNorm(Layer):
     def observe(self, cache: Cache) -> None:
         minibatch = cache[2]
         if minibatch is None:
-            raise ArgumentError(f"{self!r} observes minibatches of training: give it the cache of a forward with train=True")
+            raise ArgumentError(f"{self!r} observes training minibatches: give it the cache of a forward with train=True")
         for running, value in zip((self.mean, self.var), minibatch, strict=True):
             running *= self.momentum
             running += (1 - self.momentum) * value

@@ -9,14 +9,14 @@ from tinygan.backend import Array, get_array_module
 from tinygan.errors import ArgumentError
 
 CHUNK = 1 << 16
-"""Entries of θ updated at a time: θ, v, ∇ and η∇ of this many float32 fit into a core's own cache (1 MB)."""
+"""Entries of θ that are updated at a time: θ, v, ∇ and η∇ of so many float32 fit into one core's cache (1 MB)."""
 
 
 Rate: TypeAlias = float | Callable[[int], float]
 """A learning rate η: a number, or a function of t that gives the η of the t-th update (from 1)."""
 
 After: TypeAlias = Callable[[], object] | None
-"""What to call after each update, as for a max column norm."""
+"""A function that is called after each update, as for a max column norm."""
 
 
 class Optimizer:
@@ -49,11 +49,11 @@ class Optimizer:
         return self.learning_rate_at(self.updates + 1)
 
     def step(self, grad: Array) -> None:
-        """One update, in place, with the gradient ∇ of what is to be minimised; `grad` is not changed."""
+        """One update, in place, with the gradient ∇ of the cost that is minimised. `grad` is not changed."""
         if grad.shape != self.theta.shape or grad.dtype != self.theta.dtype:
             raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.theta.dtype}")
-        # Memory bounds the update, not arithmetic: it walks the vectors once, a cache's worth at a time. A device has one
-        # fast memory, and takes the vector at once.
+        # The update waits for memory, not for arithmetic. So it runs over the vectors once, in chunks that fit into the cache.
+        # On a device there is one fast memory, and the whole vector is one chunk.
         chunk = CHUNK if get_array_module(grad) is np else max(len(grad), 1)
         self.update(grad, chunk)
         self.updates += 1
@@ -142,7 +142,7 @@ def max_column_norm(W: Array, limit: float) -> None:
     """W ← W · min(n, c)/(10⁻⁷ + n), n = ‖column‖₂, in place: no column of W is longer than c = `limit`.
 
     One column is one output unit (one piece of it in Maxout). The paper's TFD networks: c = 1.9365, after every update;
-    velocity and biases are left alone (the released code).
+    velocity and biases are not changed (the released code).
     """
     if not limit > 0:
         raise ArgumentError(f"max_column_norm: the limit must be positive, not {limit}")

@@ -2,23 +2,23 @@
 
     log p(x) = log (1/n) Σⱼ exp(−‖x − sⱼ‖² / 2σ²) − d log(σ √(2π))
 
-in nats: a Gaussian of width σ around each of n samples s₁ … sₙ of the generator; the score is the mean of log p(x) over
-a test set. σ is chosen on validation data, never on the test set. Any framework's samples will do, on either backend:
+in nats. Each of n samples s₁ … sₙ of the generator gets a Gaussian of width σ. The score is the mean of log p(x) over a test
+set. σ is chosen on validation data, never on the test set. The samples may come from any framework, on either backend:
 
     result = evaluate(samples, validation[:1000], test)     # pixels in [0, 1], one row per image
     print(result)
 
-What it cannot do, in figures of benchmarks/study/anchors.py (MNIST, the authors' protocol, nats):
+The score has limits. These figures are from benchmarks/study/anchors.py (MNIST, the authors' protocol, nats):
 
-- Tell the worth of samples from their number. Real training images as samples score 114 with 1,000 of them, 241 with
-  10,000, 318 with 50,000. Only scores of equally many compare.
-- Rise with quality. 10,000 k-means centroids of the training images score 335, more than all 50,000 images do.
-  Noise of 0.05 on each pixel, hardly visible, costs 35.
-- See memorising. 241 is what a generator scores that only repeats 10,000 of its training images; the paper's has 225.
-- Say how sure it is. The standard error, 2.1, is over the test images alone, σ and the samples held fixed: five
-  disjoint sets of 10,000 training images score from 238.0 to 242.5.
-- See a shape. With 10,000 points in 784 dimensions, the nearest sample makes more than 90 % of p(x) for 96 % of the
-  test images: the score is little more than the distance to it.
+- It depends on the number of samples. Real training images as samples score 114 with 1,000 of them, 241 with 10,000 and
+  318 with 50,000. Compare scores of the same number of samples only.
+- A better generator may score less. 10,000 k-means centroids of the training images, which are blurred, score 335: more than
+  all 50,000 images. Noise of 0.05 on each pixel of real images, hardly visible, costs 35.
+- It does not notice memorising. A generator that only repeats 10,000 of its training images scores 241; the paper's has 225.
+- Its standard error, 2.1, covers the choice of test images only; σ and the samples are held fixed. Five disjoint sets of
+  10,000 training images score from 238.0 to 242.5.
+- It sees one sample at a time. For 96 % of the test images the nearest of 10,000 samples makes more than 90 % of p(x), so
+  the score is little more than the distance to that sample.
 """
 
 import math
@@ -36,10 +36,10 @@ AUTHORS_SIGMAS: Any = np.logspace(-1, 0, 10)
 """The authors' ten bandwidths, from 0.1 to 1 in steps of 29 %."""
 
 FINE_SIGMAS: Any = np.logspace(-1, 0, 46)
-"""The same range in steps of 5 %. Every fifth is one of the authors'."""
+"""The same range in steps of 5 %. Every fifth value is one of the authors'."""
 
-BLOCK = 1000  # rows × samples whose distances are held at a time: 4 MB in float32, so that they stay in the cache
-LARGEST = 1e15  # of a pixel and of σ (whose inverse it bounds too): squares of more would leave float32
+BLOCK = 1000  # rows, and samples, in a block of distances: 4 MB in float32, so that it stays in the cache
+LARGEST = 1e15  # the largest pixel, σ and 1/σ: squares of larger numbers could be infinite in float32
 
 
 class ParzenWarning(UserWarning):
@@ -51,25 +51,26 @@ class SigmaEdgeWarning(ParzenWarning):
 
 
 class RangeWarning(ParzenWarning):
-    """Samples and data do not share a range, as [−1, 1] and [0, 1]: their distances mean nothing."""
+    """Samples and data have different ranges, such as [−1, 1] and [0, 1]: their distances mean nothing."""
 
 
 class FewSamplesWarning(ParzenWarning):
-    """Fewer than 1,000 samples: the figure says more about their number than about the generator."""
+    """There are fewer than 1,000 samples: the score then depends more on their number than on the generator."""
 
 
 class ParzenWindow:
     """log p(x) = log (1/n) Σⱼ exp(−‖x − sⱼ‖² / 2σ²) − d log(σ √(2π))
 
     Shapes     samples (n, d)    x (m, d)    log p (m,)
-    Types      float32 or float64: that of the samples is the type of the distances, and float64 that of the result
-    Raises     ArgumentError for σ that is not a positive number, NaN, an empty array, or another d
+    Types      float32 or float64. Distances have the type of the samples; the result is float64.
+    Raises     ArgumentError for σ that is not a positive number, NaN, an empty array, or rows of a different length
 
-    The largest term of the sum is taken out before exp, so that nothing overflows or vanishes: log p ≤ −d log(σ √(2π)),
-    with equality only where every sample is x. The distances are taken about the samples' mean, because
-    ‖x‖² + ‖s‖² − 2 x·s loses float32's digits to an offset that x and s share: every one of MNIST's test images scores
-    the same in float32 as in float64 to 0.005 nat at σ = 0.1, but without the mean taken off to 0.011, and at an offset
-    of 100 to 757. Memory: a copy of the samples, and a block of BLOCK × BLOCK distances.
+    The largest term of the sum is factored out before exp, so that nothing overflows and log p is finite. It follows
+    that log p ≤ −d log(σ √(2π)), with equality only where every sample is x.
+    The samples' mean is subtracted from x and s, because in float32 ‖x‖² + ‖s‖² − 2 x·s loses the digits that x and s share.
+    The largest difference between float32 and float64 over MNIST's test images, at σ = 0.1, is 0.005 nat. Without this
+    subtraction it is 0.011, and 757 if all pixels have an offset of 100.
+    Memory: a copy of the samples, and a block of BLOCK × BLOCK distances.
 
     >>> window = ParzenWindow(sigma=0.2).fit(np.zeros((1, 784)))
     >>> round(float(window.score_samples(np.zeros((1, 784)))[0]), 2)
@@ -81,7 +82,7 @@ class ParzenWindow:
         self._blocks: list[Array] = []
 
     def fit(self, samples: Array) -> "ParzenWindow":
-        """Take the samples (n, d) as the centres; returns self. They are copied."""
+        """Take the samples (n, d) as the centres of the Gaussians, and copy them. Returns self."""
         samples, self._range = _check_pixels(samples, "samples")
         self._dtype = samples.dtype
         self._xp = get_array_module(samples)
@@ -94,15 +95,15 @@ class ParzenWindow:
         return self
 
     def score_samples(self, x: Array) -> Array:
-        """log p(x) of each row of x (m, d), in nats: (m,), float64, where x lives."""
+        """log p(x) of each row of x (m, d), in nats: (m,), float64, on x's device."""
         x, _ = self._check_rows(x, "x")
         return self._log_densities(x, [self.sigma])[0]
 
     def log_likelihood(self, x: Array) -> tuple[float, float]:
         """The mean of log p over the rows of x, in nats, and its standard error s/√m.
 
-        s is the population standard deviation over the m rows, as in the authors' code. It holds σ and the samples
-        fixed: other samples of the same generator move the mean too.
+        s is the population standard deviation over the m rows, as in the authors' code. σ and the samples are held fixed:
+        other samples of the same generator give a different mean.
 
         Warns      FewSamplesWarning, RangeWarning
         """
@@ -125,12 +126,12 @@ class ParzenWindow:
         means = to_host(self._log_densities(validation, widths).mean(axis=1))
         best = widths[int(means.argmax())]
         if best in (min(widths), max(widths)):
-            message = f"the best σ, {best:.4g}, is at the edge of those tried: widen the grid"
+            message = f"the best σ, {best:.4g}, is the smallest or the largest that was tried: try a wider range"
             warnings.warn(message, SigmaEdgeWarning, stacklevel=3)
         return best, means
 
     def _check_rows(self, x: Array, name: str) -> tuple[Array, tuple[float, float]]:
-        """x, if it can be compared with the samples, and its range."""
+        """x and its range. Raises ArgumentError unless x can be compared with the samples."""
         if not self._blocks:
             raise ArgumentError("no samples yet: call fit(samples) first")
         x, x_range = _check_pixels(x, name)
@@ -150,11 +151,11 @@ class ParzenWindow:
         xp = self._xp
         inverse_variances = [1 / sigma**2 for sigma in sigmas]
         log_p = xp.empty((len(sigmas), len(x)), np.float64)
-        # Written to again and again: in fresh memory for each block, the arithmetic takes 40 % longer.
+        # These buffers are used for every block: with new memory for each, the arithmetic takes 40 % longer.
         u_buffer, terms_buffer = xp.empty((2, min(BLOCK, len(x)) * min(BLOCK, self.n_samples)), self._dtype)
         for start in range(0, len(x), BLOCK):
-            # −½‖x − s‖² = u − ½‖x‖², where u = x·s − ½‖s‖² = (x, 1)·(s, −½‖s‖²) is left to the matrix product.
-            # Σⱼ exp(uⱼ/σ²) = exp(top/σ²) Σⱼ exp((uⱼ − top)/σ²), where top = maxⱼ uⱼ, the nearest sample's, for every σ.
+            # −½‖x − s‖² = u − ½‖x‖²; one matrix product computes u = x·s − ½‖s‖² = (x, 1)·(s, −½‖s‖²).
+            # Σⱼ exp(uⱼ/σ²) = exp(top/σ²) Σⱼ exp((uⱼ − top)/σ²); top = maxⱼ uⱼ is that of the nearest sample, for every σ.
             rows, half_squares = self._centred(x[start : start + BLOCK])
             rows = xp.concatenate([rows, xp.ones_like(half_squares)], axis=1)
             top = xp.full(len(rows), -np.inf, self._dtype)
@@ -167,7 +168,7 @@ class ParzenWindow:
                 u -= new_top[:, None]
                 for k, inverse_variance in enumerate(inverse_variances):
                     xp.multiply(u, inverse_variance, out=terms)
-                    # Beside the largest term, 1, an exp(−87) is nothing, and below it exp becomes slow (subnormal).
+                    # exp(−87) is nothing beside the largest term, 1; smaller numbers are subnormal, and exp is slow on them.
                     xp.maximum(terms, -87, out=terms)
                     xp.exp(terms, out=terms)
                     sums[k] *= xp.exp((top - new_top) * inverse_variance)
@@ -181,13 +182,13 @@ class ParzenWindow:
 
 
 def select_sigma(samples: Array, validation: Array, sigmas: Sequence[float]) -> tuple[float, Any]:
-    """The σ of the best mean log-likelihood of the validation data, and that mean for every σ.
+    """The σ with the best mean log-likelihood of the validation data, and this mean for every σ.
 
     Shapes     samples (n, d)    validation (m, d)    sigmas (K,)    means (K,), float64, in nats, on the host
     Raises     ArgumentError, as ParzenWindow
     Warns      SigmaEdgeWarning, FewSamplesWarning, RangeWarning
 
-    The distances do not depend on σ: they are computed once. The authors take AUTHORS_SIGMAS and the first 1,000
+    The distances do not depend on σ, so they are computed once. The authors use AUTHORS_SIGMAS and the first 1,000
     validation images of MNIST.
     """
     window = ParzenWindow(sigma=1).fit(samples)
@@ -197,7 +198,7 @@ def select_sigma(samples: Array, validation: Array, sigmas: Sequence[float]) -> 
 
 @dataclass(frozen=True)
 class ParzenResult:
-    """What has to be stated with a Parzen window log-likelihood for it to mean something."""
+    """A Parzen window log-likelihood, with all that must be stated for it to mean something."""
 
     log_likelihood: float
     standard_error: float
@@ -232,7 +233,7 @@ class ParzenResult:
 
 
 def evaluate(samples: Array, validation: Array, test: Array, sigmas: Sequence[float] = AUTHORS_SIGMAS) -> ParzenResult:
-    """The whole protocol: σ by the validation data, then the mean log-likelihood of the test data, once.
+    """The whole protocol: the validation data choose σ, then the mean log-likelihood of the test data is computed, once.
 
     Shapes     samples (n, d)    validation (m_v, d)    test (m, d)    sigmas (K,)
     Raises     ArgumentError, as ParzenWindow
@@ -260,33 +261,33 @@ def evaluate(samples: Array, validation: Array, test: Array, sigmas: Sequence[fl
 
 def _check_sigma(sigma: float) -> float:
     sigma = float(sigma)
-    if not 1 / LARGEST < sigma < LARGEST:  # also refuses NaN
+    if not 1 / LARGEST < sigma < LARGEST:  # this refuses NaN too
         raise ArgumentError(f"sigma is {sigma}: the bandwidth must be positive and finite, in the units of the pixels")
     return sigma
 
 
 def _check_pixels(x: Array, name: str) -> tuple[Array, tuple[float, float]]:
-    """x as an array (m, d) of floats that are finite, and its range."""
+    """x as an array (m, d), and its range. Raises ArgumentError unless x is finite floats."""
     if get_array_module(x) is np:
         x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
-        raise ArgumentError(f"{name} is {x.dtype}: give float32 or float64 in the range of the data, as images / 255")
+        raise ArgumentError(f"{name} is {x.dtype}: give float32 or float64 in the range of the data, such as images / 255")
     if x.ndim != 2 or x.size == 0:
-        raise ArgumentError(f"{name} has the shape {x.shape}: give rows, one per image: x.reshape(len(x), -1)")
+        raise ArgumentError(f"{name} has the shape {x.shape}: give one row for each image, x.reshape(len(x), -1)")
     low, high = float(x.min()), float(x.max())
-    if not (-LARGEST < low and high < LARGEST):  # NaN is neither
+    if not (-LARGEST < low and high < LARGEST):  # NaN fails both
         raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): find what made them")
     return x, (low, high)
 
 
 def _warn_few_samples(n: int) -> None:
     if n < 1000:
-        message = f"{n} samples: the log-likelihood grows with their number; take 10,000, as the authors do"
+        message = f"{n} samples: the log-likelihood grows with their number. Take 10,000, as the authors do"
         warnings.warn(message, FewSamplesWarning, stacklevel=3)
 
 
 def _warn_range(samples: tuple[float, float], data: tuple[float, float]) -> None:
-    # [0, 1] differs from [-1, 1] by half of the latter's width, while blurred or noisy images differ by less.
+    # [0, 1] and [-1, 1] differ by half of the second's width. Blurred or noisy images differ by less from real ones.
     if max(abs(samples[0] - data[0]), abs(samples[1] - data[1])) > 0.45 * (data[1] - data[0]):
         message = (
             f"the samples lie in [{samples[0]:.3g}, {samples[1]:.3g}] but the data in [{data[0]:.3g}, {data[1]:.3g}]: "

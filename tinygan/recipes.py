@@ -1,6 +1,6 @@
-"""The paper's own nets and their settings, as data, for whichever script uses them. So far: MNIST.
+"""The paper's own nets and their settings, for every script that needs them. So far these are MNIST's.
 
-The values are those of the released code. Neither it nor the paper states the number of epochs.
+The values are those of the released code. Neither that code nor the paper states a number of epochs.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ MNIST: dict[str, Any] = {
     "variant": "simultaneous",
     "generator_cost": None,  # the variant's own
     "learning_rate": 0.1,
-    "schedule_compression": 1.0,  # η decays and μ grows so many times as fast
+    "schedule_compression": 1.0,  # how many times as fast η decays and μ grows
     "calm": False,
     "seed": 0,
     "dtype": "float32",
@@ -42,9 +42,9 @@ DECAY = 1.000004  # of η, per update
 class AuthorsUniform:
     """w ~ U(−r, r) from the random stream of the paper's released code, number for number.
 
-    That code gives each network one stream, RandomState([2013, 1, 4]), and draws for each layer the weights and then
-    as many numbers again that it throws away. Its maxout columns are unit-major (j·p + i is piece i of unit j); ours are
-    piece-major (i·n_out + j), so `pieces` permutes them on the way in.
+    That code gives each network one stream, RandomState([2013, 1, 4]). For each layer it draws the weights, and then as
+    many numbers again that it does not use. Its maxout columns are unit-major (j·p + i is piece i of unit j); tinygan's are
+    piece-major (i·n_out + j), so `pieces` permutes the columns.
 
     All layers of one network share one stream:
 
@@ -64,16 +64,16 @@ class AuthorsUniform:
             unit_major = self.stream.uniform(-self.radius, self.radius, columns)
             row[...] = unit_major.reshape(columns // self.pieces, self.pieces).T.ravel()
         for _ in out:
-            self.stream.uniform(0, 1, columns)  # drawn and thrown away, as the released code does
+            self.stream.uniform(0, 1, columns)  # drawn and not used, as in the released code
 
 
 def authors_stream() -> np.random.RandomState:
-    """The random stream with which the paper's released code starts each of its networks."""
+    """The random stream from which the released code draws each network's initial weights: give each network a new one."""
     return np.random.RandomState([2013, 1, 4])
 
 
 class Calm(GAN):
-    """A departure from the released code: G is trained against D as it is without dropout."""
+    """A departure from the released code: while G is trained, D has no dropout."""
 
     def generator_gradient(self, samples: Array, G_cache: Caches, rng: Rng | None, judged: Judged | None = None) -> Scalar:
         """As GAN.generator_gradient, from a pass of D without dropout."""
@@ -81,11 +81,11 @@ class Calm(GAN):
 
 
 CALM: dict[str, type[GAN]] = {name: type(f"Calm{kind.__name__}", (Calm, kind), {}) for name, kind in VARIANTS.items()}
-"""Each variant with its calm generator."""
+"""The variants by their names, each with Calm's gradient of G."""
 
 
 def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> tuple[Network, Network]:
-    """G and D of the MNIST experiment. bias: where G's output starts, (784,) (see init.bias_from_marginals)."""
+    """G and D of the MNIST experiment. bias: the first biases of G's output, (784,) (see init.bias_from_marginals)."""
     network = partial(Network, seed=settings["seed"], dtype=settings["dtype"], xp=xp)
     n, h = np.size(bias), settings["generator_width"]
     G = network(
@@ -113,7 +113,7 @@ def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayMo
 
 
 def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> GAN:
-    """The game of the MNIST experiment: its nets, an optimiser for each, the noise. Settings: those of MNIST, or others."""
+    """The game of the MNIST experiment: nets, optimisers and noise. settings: what differs from MNIST."""
     settings = MNIST | dict(settings)
     G, D = mnist_networks(settings, bias, xp)
     decay = DECAY ** settings["schedule_compression"]

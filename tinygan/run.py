@@ -1,5 +1,5 @@
-"""The folder of a run, and what every script that trains a GAN needs around its loop: options, settings, metrics, pictures,
-checkpoints, resume, the measurement, and a plain reading of how it went.
+"""The folder of a run, and what a script that trains a GAN needs around its loop: options, settings, metrics, pictures,
+checkpoints, resume, the measurement, and a plain sentence on how the run went.
 
     with Run("mnist", args) as run:
         …                                        # data, model and trainer
@@ -69,9 +69,9 @@ COLUMNS = (
     "validation_log_likelihood",
 )
 TIMING = ("examples_per_second", "seconds")  # the columns in which two runs of the same settings differ
-FRAMES = 60  # of samples.gif, at most
+FRAMES = 60  # at most, in samples.gif
 
-# The options that decide none of a run's numbers: a run may be resumed with others.
+# The options that decide none of a run's numbers: they may differ when a run is resumed.
 FREE = (
     "data",
     "epochs",
@@ -88,10 +88,10 @@ FREE = (
 
 # The authors' evaluation.
 SAMPLES = 10_000
-SIGMA_ROWS = 1_000  # the first of the validation set choose σ
-EVALUATION_SEED = 2014  # of the noise behind the samples, whatever the run
+SIGMA_ROWS = 1_000  # so many images of the validation set, its first, choose σ
+EVALUATION_SEED = 2014  # of the noise behind the samples, in every run
 
-SMOKE = "-smoke"  # at the end of a data set's name: only a few of its images
+SMOKE = "-smoke"  # the end of a data set's name where a run takes only a few of its images
 
 
 # ---- The command line
@@ -101,34 +101,34 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
     add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
-    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: its own, or the resumed run's)")
+    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: the data's, or the resumed run's)")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
     add("--generator-steps", type=positive, metavar="J", help="updates of G in an iteration (default: %(default)s)")
-    add("--variant", choices=VARIANTS, help="whose updates, and their order (default: %(default)s)")
+    add("--variant", choices=VARIANTS, help="the order of the players' updates (default: %(default)s)")
     add("--generator-cost", choices=GENERATOR_COSTS, help="what G descends (default: the variant's own)")
     add("--prior", choices=PRIORS, help="p_z, the noise prior (default: %(default)s)")
     add("--learning-rate", type=positive_number, metavar="ETA", help="η of the first update (default: %(default)s)")
     add("--schedule-compression", type=positive_number, metavar="C", help="η decays and μ grows C times as fast (default: 1)")
     add("--backend", choices=BACKENDS, default="auto", help="auto (default): CuPy where a GPU works, else NumPy")
-    add("--dtype", choices=("float32", "float64"), help="of every number (default: %(default)s)")
-    add("--seed", type=natural, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--dtype", choices=("float32", "float64"), help="type of every number (default: %(default)s)")
+    add("--seed", type=natural, metavar="S", help="seed of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     either = parser.add_mutually_exclusive_group().add_argument
-    either("--resume", action="store_true", help="resume from the checkpoint in --out; start afresh where there is none")
-    either("--overwrite", action="store_true", help="start afresh in --out, whatever run it holds")
+    either("--resume", action="store_true", help="resume from the checkpoint in --out; if there is none, start a new run")
+    either("--overwrite", action="store_true", help="start a new run in --out, and delete the run it holds")
     add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
-    add("--checkpoint-every", type=positive, metavar="N", help="… between checkpoints (default: as pictures)")
-    add("--evaluate-every", type=positive, metavar="N", help="… between evaluations (default: about 1000 iterations)")
-    add("--keep-checkpoints", type=positive, metavar="N", help="keep that of every N-th epoch, as checkpoint-0100.npz")
-    add("--smoke", action="store_true", help="everything once, in seconds: few images, two epochs, no download")
+    add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as for pictures)")
+    add("--evaluate-every", type=positive, metavar="N", help="epochs between evaluations (default: about 1000 iterations)")
+    add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
+    add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
 
 
 def natural(text: str, least: int = 0) -> int:
     value = int(text)
     if value < least:
-        raise ValueError  # argparse makes a message of it, with the name of the function
+        raise ValueError  # argparse makes the message, with the name of the type
     return value
 
 
@@ -144,7 +144,7 @@ def positive_number(text: str) -> float:
 
 
 def main(program: Callable[[], None]) -> None:
-    """Run a script's program. What its user can fix ends it with one line, not with a traceback."""
+    """Run a script's program. An error that its user can fix ends it with one line instead of a traceback."""
     try:
         program()
     except (TinyganError, OSError) as error:
@@ -157,7 +157,7 @@ def main(program: Callable[[], None]) -> None:
 
 
 def folder_of(name: str, out: Path | None) -> Path:
-    """`out`, or a new folder under runs/ for the example `name`. Raises ArgumentError where that is a file."""
+    """`out`, or a new folder under runs/ for the example `name`. Raises ArgumentError if it is a file."""
     folder = out or Path("runs", time.strftime(f"{name}-%Y%m%d-%H%M%S"))
     if folder.exists() and not folder.is_dir():
         raise ArgumentError(f"--out {folder} is a file: name a folder, existing or new")
@@ -165,7 +165,7 @@ def folder_of(name: str, out: Path | None) -> Path:
 
 
 def open_folder(name: str, out: Path | None) -> Path:
-    """folder_of(name, out), made and named to the user: all that an example without checkpoints needs."""
+    """Make folder_of(name, out) and print its name. An example without checkpoints needs no more."""
     folder = folder_of(name, out)
     folder.mkdir(parents=True, exist_ok=True)
     print(f"run: {folder}", file=sys.stderr)
@@ -176,9 +176,9 @@ class Run:
     """The folder of a run, and all that is written into it:
 
     checkpoint.npz    all that a resume needs
-    metrics.csv       a line per epoch, with these `columns`
-    run.json          settings, data, environment; at the end, results, or how it diverged
-    samples/          epoch-0000.png …, G(z) of fixed z;  samples.gif of them all
+    metrics.csv       a line for each epoch, with these `columns`
+    run.json          settings, data, environment; at the end, results, or how the run diverged
+    samples/          epoch-0000.png …, G(z) of the same z;  samples.gif shows them all
     curves.png        the columns of metrics.csv
     """
 
@@ -192,8 +192,8 @@ class Run:
         self.resumes = args.resume and self.checkpoint.exists()
         if self.checkpoint.exists() and not (args.resume or args.overwrite):
             raise CheckpointError(
-                f"{self.checkpoint} exists: resume it with --resume, start afresh with --overwrite, "
-                f"or choose another folder with --out"
+                f"{self.checkpoint} exists: resume its run with --resume, replace it by a new run with --overwrite, "
+                f"or choose a different folder with --out"
             )
         self.earlier = self._read_facts() if args.resume else {}
         self.timing: dict[int, tuple[str, ...]] = {}
@@ -220,13 +220,13 @@ class Run:
             print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
 
     def start(self, trainer: Trainer, dataset: Dataset) -> None:
-        """Remove what is left of an earlier run, or of an interrupted one; restore the trainer if this run resumes."""
+        """Remove the files of an earlier run, or the temporary ones; restore the trainer if this run resumes."""
         self.trainer = trainer
-        self.samples.mkdir(parents=True, exist_ok=True)  # not earlier: a start that fails leaves no folder behind
+        self.samples.mkdir(parents=True, exist_ok=True)  # only now: a start that fails makes no folder
         settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
         settings |= {"backend": trainer.xp.__name__} | getattr(trainer.model, "settings", {})
         sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
-        shape = {"image_shape": list(dataset.image_shape)}  # follows from the data: older checkpoints do without
+        shape = {"image_shape": list(dataset.image_shape)}  # given by the data; older checkpoints do not have it
         self.configuration = settings | {"data": dataset.name} | sizes | shape
         stale = ["checkpoint*.tmp", "metrics.csv*.tmp", "run.json*.tmp", "*.gif*.tmp", "*.png*.tmp", "samples/epoch-*.tmp"]
         if self.resumes:
@@ -234,7 +234,7 @@ class Run:
             differences = [
                 f"{key} is {saved.get(key)} in the checkpoint, {now.get(key)} now"
                 for key in sorted(saved.keys() | now.keys())
-                if (saved.get(key) or None) != (now.get(key) or None)  # what an older checkpoint does not know was off
+                if (saved.get(key) or None) != (now.get(key) or None)  # a setting that an older checkpoint lacks was off
             ]
             if differences:
                 raise CheckpointError(f"{self.checkpoint}: {'; '.join(differences)}: resume with the same settings")
@@ -261,12 +261,12 @@ class Run:
             "configuration": self.configuration,
             "environment": environment(trainer.xp),
         }
-        # The commits of this project at which the run's earlier epochs were trained.
+        # The commits of tinygan at which earlier epochs of the run were trained.
         before = self.earlier if self.resumes else {}
         commits = [*before.get("earlier_commits", []), before.get("environment", {}).get("commit")]
         present = self.facts["environment"]["commit"]
         self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(commits) if commit not in (present, None)]
-        if before.get("results", {}).get("epochs") == trainer.epoch == self.args.epochs:  # until they are measured again
+        if before.get("results", {}).get("epochs") == trainer.epoch == self.args.epochs:  # valid until the new measurement
             self.facts["results"] = before["results"]
         write_json(self.folder / "run.json", self.facts)
         self.started_training = True
@@ -274,14 +274,14 @@ class Run:
             self.bar = progress_bar(self.args.epochs * trainer.iterations, trainer.epoch * trainer.iterations)
 
     def _read_facts(self) -> dict[str, Any]:
-        """The run.json of the run to resume. Where it is lost, so are its number of epochs and its earlier commits."""
+        """The run.json of the run to resume; {} if it is lost, and with it the number of epochs and the earlier commits."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             return dict(json.loads((self.folder / "run.json").read_text(encoding="utf-8")))
         return {}
 
     def _read_timing(self) -> None:
-        """The timing of earlier epochs, which no checkpoint holds, from the metrics.csv that is about to be rebuilt."""
-        # After a power cut it may hold anything; then the timing is lost, and nothing else.
+        """Read the timing of earlier epochs from metrics.csv, before it is rebuilt: no checkpoint holds it."""
+        # After a power cut the file may hold anything. Then the timing is lost, and nothing else.
         with contextlib.suppress(OSError, ValueError, csv.Error):
             with open(self.folder / "metrics.csv", newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
@@ -294,7 +294,7 @@ class Run:
 
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
-        """Around the training of one epoch: its seconds go into metrics.csv."""
+        """Measure the seconds of the epoch that is trained inside `with`; they go into metrics.csv."""
         start = time.perf_counter()
         yield
         seconds, trainer = time.perf_counter() - start, self.trainer
@@ -306,13 +306,13 @@ class Run:
         self.bar.update()
 
     def due(self, what: str) -> bool:
-        """Whether it is time for a "picture", a "checkpoint" or an "evaluation". The last epoch has the first two."""
+        """Whether it is time for a "picture", a "checkpoint" or an "evaluation". In the last epoch the first two are due."""
         last = self.trainer.epoch == self.args.epochs and what != "evaluation"
         return self.trainer.epoch % self.every[what] == 0 or last
 
     def save_picture(self, picture: Array) -> None:
         """Write the picture of this epoch's samples."""
-        from tinygan.images import save_png  # here: `import tinygan` is quicker without Pillow
+        from tinygan.images import save_png  # not at the top: `import tinygan` is quicker without Pillow
 
         save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", picture)
 
@@ -329,10 +329,10 @@ class Run:
         if self.due("checkpoint"):
             trainer.save(self.checkpoint, self.configuration)
         if trainer.epoch == self.args.epochs:
-            self.bar.close()  # the measurement that follows is no part of it
+            self.bar.close()  # the measurement that follows is not training
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
-        """Write the results into run.json, with what the run took. Pictures come last: they can be redrawn, results cannot."""
+        """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
         from tinygan.images import save_gif
 
         self.facts["results"] = results | {
@@ -346,7 +346,7 @@ class Run:
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
-            # An older version, which the run began with, may have drawn another margin.
+            # An older version of tinygan may have drawn the first pictures with a different margin.
             pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]
             pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
             save_gif(self.folder / "samples.gif", pictures)
@@ -354,7 +354,7 @@ class Run:
 
 
 class PlainProgress:
-    """A line on stderr at the end of each epoch: what takes the place of tqdm's bar where tqdm is not installed."""
+    """A line on stderr at the end of each epoch, in the place of tqdm's bar if tqdm is not installed."""
 
     def __init__(self, total: int, initial: int) -> None:
         self.total, self.done = total, initial
@@ -370,7 +370,7 @@ class PlainProgress:
 
 
 def progress_bar(total: int, initial: int = 0) -> Any:
-    """tqdm's bar over iterations, or a PlainProgress without tqdm."""
+    """tqdm's bar over iterations, or PlainProgress if tqdm is not installed."""
     try:
         from tqdm.auto import tqdm
     except ImportError:
@@ -399,7 +399,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def environment(xp: ArrayModule = np) -> dict[str, Any]:
-    """Where a result was made: versions, cores, commit."""
+    """What a result was made with: versions, cores, commit."""
     import importlib.metadata as metadata  # here: it is slow to import
 
     git = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty")
@@ -567,7 +567,7 @@ def evaluation_samples(generator: Generator, n: int, seed: int = EVALUATION_SEED
 
 
 def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int) -> float:
-    """The mean on the validation images that choose σ, of the best σ of the authors' grid, in nats."""
+    """The mean log-likelihood of the validation images that choose σ, with the best σ of the authors' grid, in nats."""
     G = generator.network
     validation = pixels(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
     with warnings.catch_warnings():
@@ -577,7 +577,7 @@ def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int) ->
 
 
 def measure(generator: Generator, dataset: Dataset, n: int) -> dict[str, Any]:
-    """Table 1's measure, with the authors' grid of σ and with a fine one: printed, and returned. Reads the test set."""
+    """Print and return Table 1's measure, with the authors' grid of σ and with a fine one. This reads the test set."""
     G = generator.network
     samples = evaluation_samples(generator, n)
     validation, test = (pixels(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
@@ -614,7 +614,8 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
 
 
 def distinct(images: npt.NDArray[Any], radius: float) -> int:
-    """How many images are left when each one closer than `radius` (L2) to an earlier one that is left is removed."""
+    """How many images are left after this: go through them in order, and remove each that is closer than `radius` (L2) to one
+    that is left."""
     left = np.ones(len(images), bool)
     distances = _distances(images)
     for i in range(len(images)):
@@ -631,9 +632,10 @@ def _distances(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def diversity(samples: Array, data: Array) -> dict[str, Any]:
-    """How many of the samples are distinct, and, to compare with, of as many held-out data.
+    """How many of the samples are distinct, and how many of as many held-out data.
 
-    Two images count as one if they are closer than 95 % of all data are to their nearest neighbour: `radius`.
+    Two images count as one if their distance is below `radius`: 95 % of the data are further than this from their nearest
+    neighbour.
     """
     samples, data = to_host(samples), to_host(data)
     neighbours = _distances(data)
@@ -643,18 +645,18 @@ def diversity(samples: Array, data: Array) -> dict[str, Any]:
 
 
 def read(trainer: Trainer, generator: Generator, dataset: Dataset) -> dict[str, Any]:
-    """`reading` of this training, with samples of its generator beside the validation images that choose σ."""
+    """The `reading` of this training: samples of its generator beside the validation images that choose σ."""
     held_out = pixels(dataset.validation.images[:SIGMA_ROWS])
     return reading(trainer.metrics, evaluation_samples(generator, len(held_out)), held_out)
 
 
 def reading(metrics: list[dict[str, Any]], samples: Array, data: Array) -> dict[str, Any]:
-    """What a run says at its end, in plain words, with the figures that say so.
+    """How a run ended, in plain words, with the figures that show it.
 
-    samples, data   the same number of each; data held out
+    samples, data   the same number of each; the data are held out
 
-    D has won if it tells data from samples without doubt: V > −0.01 nats (0 is its maximum). G has collapsed if fewer
-    than one sample in ten is distinct; unless the game has not begun: V never was further than 0.05 from −log 4.
+    D has won if V > −0.01 nats: its maximum is 0, where D is sure and right. G has collapsed if fewer than one sample in
+    ten is distinct. It is too early to tell if the samples are so few while V never was further than 0.05 from −log 4.
     D(x), D(G(z)) and V are means over the last five epochs.
     """
     figures = diversity(samples, data)

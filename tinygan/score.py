@@ -15,25 +15,25 @@ from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `command` reads."""
     parser.description = (
-        "Gaussian Parzen window log-likelihood (nats) of a test set under samples of a generator, whose width σ is "
-        "chosen on validation data. Files are .npy, or IDX, gzipped or plain; an image may have any shape; "
-        "uint8 pixels are divided by 255, floats taken as they are."
+        "Gaussian Parzen window log-likelihood (nats) of a test set under samples of a generator. Validation data choose "
+        "the width σ. Files are .npy or IDX, gzipped or not; images may have any shape; uint8 pixels are divided by 255, "
+        "floats are used as they are."
     )
-    parser.add_argument("samples", help="the generator's samples, 10,000 by custom")
-    parser.add_argument("--validation", required=True, metavar="FILE", help="data to choose σ on")
-    parser.add_argument("--test", required=True, metavar="FILE", help="data to score, every row")
+    parser.add_argument("samples", help="file of the generator's samples; the authors take 10,000")
+    parser.add_argument("--validation", required=True, metavar="FILE", help="data that choose σ")
+    parser.add_argument("--test", required=True, metavar="FILE", help="data to score; every row counts")
     parser.add_argument(
         "--validation-rows",
         type=_row_range,
         metavar="A:B",
-        help="rows A to B − 1 of the validation file (default: the first 1,000, or as many as it has). The authors' for "
-        "MNIST are 50000:51000 of the training file, which opens with the 50,000 rows that are trained on",
+        help="rows A to B − 1 of the validation file (default: the first 1,000, or all if it has fewer). For MNIST the "
+        "authors take 50000:51000 of the training file, whose first 50,000 rows are trained on",
     )
-    parser.add_argument("--fine", action="store_true", help="46 values of σ in [0.1, 1], not the authors' 10")
+    parser.add_argument("--fine", action="store_true", help="try 46 values of σ from 0.1 to 1 instead of the authors' 10")
 
 
 def command(args: argparse.Namespace) -> int:
-    """Evaluate the files named and print the result; warnings go to stderr."""
+    """Evaluate the files and print the result; warnings go to stderr."""
     samples, validation, test = (_read_rows(path) for path in (args.samples, args.validation, args.test))
     rows = args.validation_rows or slice(0, 1000)
     if args.validation_rows and rows.stop > len(validation):
@@ -42,7 +42,7 @@ def command(args: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ParzenWarning)
         result = evaluate(samples, validation[rows], test, FINE_SIGMAS if args.fine else AUTHORS_SIGMAS)
-    for message in dict.fromkeys(str(warning.message) for warning in caught):  # validation and test may earn the same
+    for message in dict.fromkeys(str(warning.message) for warning in caught):  # validation and test may give the same one
         print(f"warning: {message}", file=sys.stderr)
     print(result)
     return 0
@@ -61,13 +61,13 @@ def _read_rows(path: str) -> Array:
         with open(path, "rb") as file:
             is_npy = file.read(6) == b"\x93NUMPY"
         images = np.load(path, allow_pickle=False) if is_npy else read_idx(path)
-    except Exception as error:  # the npy reader raises half a dozen kinds on damaged bytes
-        # read_idx speaks of data sets, whose damaged files are to be fetched again; these may be somebody's only samples.
-        reason = "neither .npy nor sound IDX" if isinstance(error, DataError) else getattr(error, "strerror", None) or error
+    except Exception as error:  # on damaged bytes the npy reader raises half a dozen kinds
+        # read_idx says to fetch a damaged file again. That is no advice here: these may be somebody's only samples.
+        reason = "neither .npy nor intact IDX" if isinstance(error, DataError) else getattr(error, "strerror", None) or error
         raise DataError(f"{path}: {reason}: give numbers in a .npy file, as numpy.save writes it, or in IDX") from error
     if images.ndim < 2 or not images.size or images.dtype.kind != "f" and images.dtype != np.uint8:
         raise DataError(
-            f"{path}: {images.dtype} of shape {images.shape} are no images: give uint8 or float pixels of shape (n, …)"
+            f"{path}: {images.dtype} of shape {images.shape} is no set of images: give uint8 or float pixels of shape (n, …)"
             + (", not labels" if images.ndim == 1 else "")
         )
     if images.dtype == np.uint8:

@@ -1,12 +1,12 @@
-"""Training: epochs of any model over a data set, what is reported of them, and the guard against divergence.
+"""Training: epochs of any model over a data set, their report, and the guard against divergence.
 
     trainer = Trainer(gan, dataset.train, dataset.validation, seed=0)
     for _ in range(40):
         print(trainer.train_epoch())
         trainer.save("checkpoint.npz")
 
-Every random draw comes from a generator that is seeded by (seed, purpose, epoch). So a run that resumes from a checkpoint
-is bit for bit the run that never stopped, and a checkpoint holds no generator's state.
+Every random draw comes from a generator that is seeded by (seed, purpose, epoch). So a checkpoint needs no generator state,
+and a resumed run ends with the same numbers, bit for bit, as a run that never stopped.
 """
 
 import os
@@ -24,24 +24,24 @@ from tinygan.network import Network
 from tinygan.optim import Optimizer, momentum_schedule
 
 REPORT_ROWS = 1000
-"""A model is reported on over this many held-out rows, with dropout off."""
+"""A report is over the first so many held-out rows, with dropout off."""
 
 COST_BOUND = 1e4
-"""A training cost beyond this many nats is divergence: D would be wrong by a factor of e^10,000."""
+"""A training cost beyond so many nats counts as divergence: D would be wrong by a factor of e^10,000."""
 
 LOOK = 100
-"""Iterations between two looks at the costs on a device, each of which waits for it; on the host every cost is seen."""
+"""On a device the costs are checked after so many iterations, since each check waits for the device; on the host after each."""
 
 
 class Model(Protocol):
-    """What a Trainer trains: a GAN, or anything with these six. A seventh, `settings`, is saved with it if it is there.
+    """What a Trainer trains: a GAN, or anything with these six names. If it has `settings` too, a checkpoint holds them.
 
-    players    {"G": Player(network, optimizer), …}: whatever names; all on one backend and of one dtype
+    players    {"G": Player(network, optimizer), …} under any names; all on one backend and of one dtype
     draws      how many minibatches one iteration takes (GAN: k)
     state      {"chains": array, …}: other arrays that the next iteration needs, changed in place; or {}
-    iteration  one update of every player; its costs by name
-    report     figures by name on held-out rows. The streams are those of epoch 0: z is the same in every report.
-    sample     n rows that the model makes
+    iteration  one iteration of training; returns its costs by name
+    report     returns figures by name, of held-out rows. The streams are those of epoch 0, so z is the same in every report.
+    sample     returns n rows that the model makes
     """
 
     @property
@@ -71,22 +71,22 @@ class Rows(Protocol):
 
 
 class Trainer:
-    """Epochs of a model. One is ⌊n/(draws·m)⌋ iterations: no example twice, and a short last minibatch is dropped.
+    """Trains a model in epochs of ⌊n/(draws·m)⌋ iterations: no example comes twice, and a short last minibatch is dropped.
 
     model        a Model, such as a GAN
-    train        the training data: images and labels (a Split), or images alone, (n, d). Floats are taken as they are;
-                 all other rows go through `prepare`, one minibatch at a time. Moved to the networks' device once.
+    train        the training data: images and labels (a Split), or images alone, (n, d). They are moved to the networks'
+                 device once. Floats are used as they are; other rows go through `prepare`, one minibatch at a time.
     validation   held-out data of the same kind, for the reports
     batch_size   m; by default the model's own
-    seed         of shuffles, noise and dropout (the initial parameters are the networks' matter)
-    momentum     μ as a function of the epoch, from 1; set on the optimisers that have a momentum
-    prepare      prepare(rows, xp, dtype): stored rows as the networks' floats; by default uint8 scaled to [0, 1]
-    Raises ArgumentError for rows that `prepare` does not take, for none to validate on, for too few to train on, and for a
+    seed         of shuffles, noise and dropout (initial parameters have the seeds of their networks)
+    momentum     μ as a function of the epoch, from 1, for the optimisers that have a momentum
+    prepare      prepare(rows, xp, dtype) makes the networks' floats of stored rows; by default it scales uint8 to [0, 1]
+    Raises ArgumentError for rows that `prepare` does not accept, for no validation rows, for too few training rows, and for a
     batch_size that is not the model's.
 
     .epoch         how many epochs were trained
-    .metrics       what train_epoch returned for each
-    .iterations    of one epoch
+    .metrics       what train_epoch returned for each of them
+    .iterations    how many iterations an epoch has
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class Trainer:
         images, labels = self._arrays(validation, REPORT_ROWS)
         for name, rows in ("training", self.images), ("validation", images):
             if not len(rows):
-                raise ArgumentError(f"there are no {name} rows: every epoch needs some, and its report needs held-out ones")
+                raise ArgumentError(f"there are no {name} rows: an epoch needs rows to train on, and others for its report")
             self._floats(rows[:1], f"{name} data: ")
         if batch_size < 1 or len(self.images) < model.draws * batch_size:
             raise ArgumentError(
-                f"{len(self.images)} rows make no iteration of {model.draws} minibatches of {batch_size}: lower batch_size or k"
+                f"{len(self.images)} rows are too few for {model.draws} minibatches of {batch_size}: lower batch_size or k"
             )
         self.held_out = Batch(self._floats(images), labels)
         self.iterations = len(self.images) // (model.draws * batch_size)
@@ -128,14 +128,14 @@ class Trainer:
         """Train for one epoch, calling after_iteration() after each iteration. Returns the epoch's metrics:
 
         epoch                     its number, from 1
-        what `report` returned    at its end; for a GAN value, D_x, D_G_z
+        what `report` returns     at its end; for a GAN value, D_x, D_G_z
         each cost                 its mean over the epoch; for a GAN discriminator_cost, generator_cost
         learning_rate             η of the first player's last update
         momentum                  μ, where an optimiser has one
 
         Costs and report stay on the device. They are read once, at the end, and in long epochs every LOOK iterations.
-        Raises DivergenceError, as `guard` does. The epoch then does not count, and the networks are spoilt: go back to a
-        checkpoint.
+        Raises DivergenceError, as `guard` does. The epoch then does not count, and the networks cannot be used any more:
+        restore a checkpoint.
         """
         model, epoch = self.model, self.epoch + 1
         optimizers = [player.optimizer for player in model.players.values()]
@@ -146,7 +146,7 @@ class Trainer:
         look = 1 if self.xp is np else LOOK
         names: list[str] = []
         costs = self.xp.empty((self.iterations, 0), self.dtype)
-        with np.errstate(over="ignore", invalid="ignore"):  # the guard says what these warnings would, and where
+        with np.errstate(over="ignore", invalid="ignore"):  # the guard reports the same, with the place
             for i in range(self.iterations):
                 try:
                     iteration_costs = model.iteration(batches, streams)
@@ -164,7 +164,7 @@ class Trainer:
             given = [*report, *names, "epoch", "learning_rate", "momentum"]
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:
-                raise ArgumentError(f"two figures of an epoch are named {', '.join(twice)}: rename the model's cost or report")
+                raise ArgumentError(f"two figures of an epoch are named {', '.join(twice)}: rename one, a cost or a report")
             figures = self.xp.stack([self.xp.asarray(figure, self.dtype) for figure in (*report.values(), self._finite())])
             numbers = to_host(self.xp.concatenate([costs.ravel(), figures])).astype(np.float64)
         costs, figures = numbers[: costs.size].reshape(costs.shape), numbers[costs.size :].tolist()
@@ -182,7 +182,7 @@ class Trainer:
         return row
 
     def save(self, path: str | os.PathLike[str], configuration: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint: all that `restore` needs, the model's settings, and this configuration.
+        """Write a checkpoint: all that `restore` needs, the model's settings, and `configuration`.
 
         Raises CheckpointError, as save_checkpoint does.
         """
@@ -200,14 +200,14 @@ class Trainer:
     def restore(self, path: str | os.PathLike[str]) -> Checkpoint:
         """Resume from the checkpoint at path; returns it. Raises CheckpointError, as load_checkpoint does.
 
-        Nothing is changed unless the checkpoint has all that this model needs.
+        If the checkpoint lacks anything that this model needs, nothing is changed.
         """
         players = self.model.players
         checkpoint = load_checkpoint(path, {name: player.network for name, player in players.items()})
         mine = self._vectors()
         if mine.keys() != checkpoint.vectors.keys() or players.keys() != checkpoint.updates.keys():
             raise CheckpointError(
-                f"{path}: it holds {', '.join(checkpoint.vectors)}, this model needs {', '.join(mine)}: "
+                f"{path}: it holds {', '.join(checkpoint.vectors)}, but this model needs {', '.join(mine)}: "
                 f"resume with the model that wrote it"
             )
         for name, array in mine.items():
@@ -225,7 +225,7 @@ class Trainer:
         return checkpoint
 
     def _vectors(self) -> dict[str, Array]:
-        """All arrays of a run by the names that they have in a checkpoint: "G.theta", "G.velocity", …, "state.chains"."""
+        """All arrays of a run by their names in a checkpoint: "G.theta", "G.velocity", …, "state.chains"."""
         vectors: dict[str, Array] = {}
         for name, (network, optimizer) in self.model.players.items():
             vectors |= {f"{name}.theta": network.theta}
@@ -241,7 +241,7 @@ class Trainer:
         if not hasattr(images, "dtype"):
             raise ArgumentError(f"the data are {type(images).__name__}: give an array (n, d), or a data set's split")
         if labels is not None and len(labels) != len(images):
-            raise ArgumentError(f"{len(images)} rows have {len(labels)} labels: one for each is needed")
+            raise ArgumentError(f"{len(images)} rows have {len(labels)} labels: each row needs one")
         return to_device(images[:n], self.xp), None if labels is None else to_device(labels[:n], self.xp)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -274,12 +274,12 @@ class Trainer:
 
 
 def guard(costs: Mapping[str, float], players: Mapping[str, Player], place: str = "divergence") -> None:
-    """Raise DivergenceError if one of these costs is not finite, or beyond COST_BOUND. For any loop: see examples.
+    """Raise DivergenceError if one of these costs is not finite, or beyond COST_BOUND. For loops without a Trainer, too.
 
-    The message says which cost, at which place, and how large the parameters of each player have become.
+    The message says which cost it is, at which place, and how large the parameters of each player are.
     """
     for name, cost in costs.items():
-        if not abs(cost) <= COST_BOUND:  # NaN is not below anything
+        if not abs(cost) <= COST_BOUND:  # so that NaN raises too
             what = f"the {name.replace('_', ' ')} is {cost:.4g}, beyond the bound of {COST_BOUND:.0f}"
             raise DivergenceError(f"{place}: {describe_divergence(what, players)}")
 
@@ -295,7 +295,7 @@ def describe_divergence(what: str, players: Mapping[str, Player]) -> str:
 
 
 def _learning_rate(optimizer: Optimizer) -> float:
-    """η of the last update, or of the first where there was none yet: a schedule begins at t = 1."""
+    """η of the last update; before any update, that of the first, since a schedule begins at t = 1."""
     return optimizer.learning_rate_at(max(1, optimizer.updates))
 
 
@@ -304,7 +304,7 @@ def _place(epoch: int, i: int) -> str:
 
 
 def _worst_values(player: str, network: Network) -> str:
-    """The first parameter that is not finite, else the one with the largest entry, in words; and statistics not finite."""
+    """In words: the first parameter that is not finite, else the largest entry; and how many statistics are not finite."""
     statistics = network.statistics
     lost = int((~network.xp.isfinite(statistics)).sum())
     and_statistics = f", and {lost} of its {statistics.size} running statistics are not finite" if lost else ""
