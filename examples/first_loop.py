@@ -3,10 +3,10 @@
     python examples/first_loop.py            a minute on two cores; then look at runs/first_loop.png
     python examples/first_loop.py --smoke    ten iterations, in seconds: to see that it runs
 
-G turns noise z into images. D says of an image whether it is from the data. In each iteration both learn: D to tell data
-from samples of G, G to make samples that D takes for data.
+G turns noise z into images. D says of an image whether it comes from the data. In each iteration both learn: D tells data
+from samples of G a little better, and G makes samples that D takes for data a little more often.
 
-G has batch norm, which is younger than the paper: with it G learns in a minute. examples/mnist.py has the paper's own nets.
+Batch norm is younger than the paper. With it G learns in a minute. The paper's own nets are in examples/mnist.py.
 """
 
 import argparse

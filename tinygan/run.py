@@ -99,27 +99,30 @@ SMOKE = "-smoke"  # at the end of a data set's name: only a few of its images
 def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
-    add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
-    add("--epochs", type=positive, metavar="N", help="passes over the training set (default: its own, or the resumed run's)")
+    add("--data", metavar="DIR", help="folder of the data set's files (default: search for them, else download them)")
+    text = "passes over the training set (default: the script's own number; with --resume, that of the run)"
+    add("--epochs", type=positive, metavar="N", help=text)
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
     add("--generator-steps", type=positive, metavar="J", help="updates of G in an iteration (default: %(default)s)")
-    add("--variant", choices=VARIANTS, help="whose updates, and their order (default: %(default)s)")
-    add("--generator-cost", choices=GENERATOR_COSTS, help="what G descends (default: the variant's own)")
-    add("--prior", choices=PRIORS, help="p_z, the noise prior (default: %(default)s)")
-    add("--learning-rate", type=positive_number, metavar="ETA", help="η of the first update (default: %(default)s)")
-    add("--schedule-compression", type=positive_number, metavar="C", help="η decays and μ grows C times as fast (default: 1)")
-    add("--backend", choices=BACKENDS, default="auto", help="auto (default): CuPy where a GPU works, else NumPy")
-    add("--dtype", choices=("float32", "float64"), help="of every number (default: %(default)s)")
-    add("--seed", type=natural, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--variant", choices=VARIANTS, help="which updates are made, in which order (default: %(default)s)")
+    add("--generator-cost", choices=GENERATOR_COSTS, help="what G minimises (default: the variant's own)")
+    add("--prior", choices=PRIORS, help="p_z, the distribution of the noise (default: %(default)s)")
+    add("--learning-rate", type=positive_number, metavar="ETA", help="η at the first update (default: %(default)s)")
+    add("--schedule-compression", type=positive_number, metavar="C", help="η falls and μ grows C times as fast (default: 1)")
+    add("--backend", choices=BACKENDS, default="auto", help="auto (the default) is CuPy where a GPU works, else NumPy")
+    add("--dtype", choices=("float32", "float64"), help="precision of every number (default: %(default)s)")
+    add("--seed", type=natural, metavar="S", help="decides every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     either = parser.add_mutually_exclusive_group().add_argument
-    either("--resume", action="store_true", help="resume from the checkpoint in --out; start afresh where there is none")
-    either("--overwrite", action="store_true", help="start afresh in --out, whatever run it holds")
-    add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
-    add("--checkpoint-every", type=positive, metavar="N", help="… between checkpoints (default: as pictures)")
-    add("--evaluate-every", type=positive, metavar="N", help="… between evaluations (default: about 1000 iterations)")
-    add("--keep-checkpoints", type=positive, metavar="N", help="keep that of every N-th epoch, as checkpoint-0100.npz")
+    either("--resume", action="store_true", help="resume from the checkpoint in --out; where there is none, start")
+    either("--overwrite", action="store_true", help="start afresh in --out; the files of a run in it are deleted")
+    add("--picture-every", type=positive, metavar="N", help="epochs between two pictures (default: about 500 iterations)")
+    add("--checkpoint-every", type=positive, metavar="N", help="epochs between two checkpoints (default: as pictures)")
+    text = "epochs between two measurements on validation images (default: about 1000 iterations)"
+    add("--evaluate-every", type=positive, metavar="N", help=text)
+    text = "also keep the checkpoint of every N-th epoch, as checkpoint-0100.npz"
+    add("--keep-checkpoints", type=positive, metavar="N", help=text)
     add("--smoke", action="store_true", help="everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
 
@@ -192,7 +195,7 @@ class Run:
         if self.checkpoint.exists() and not (args.resume or args.overwrite):
             raise CheckpointError(
                 f"{self.checkpoint} exists: resume it with --resume, start afresh with --overwrite, "
-                f"or choose another folder with --out"
+                f"or choose a different folder with --out"
             )
         self.earlier = self._read_facts() if args.resume else {}
         self.timing: dict[int, tuple[str, ...]] = {}
@@ -345,7 +348,7 @@ class Run:
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
-            # An older version, which the run began with, may have drawn another margin.
+            # A run that an older version began may have pictures with a different margin.
             pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]
             pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
             save_gif(self.folder / "samples.gif", pictures)
@@ -453,11 +456,11 @@ def load_run(
     checkpoint = load_checkpoint(path)
     theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
     if theta is None or architecture is None:
-        raise CheckpointError(f"{path}: it has no generator: its players are {', '.join(checkpoint.architecture)}")
+        raise CheckpointError(f"{path}: it has no generator G, its players are {', '.join(checkpoint.architecture)}")
     try:
         noise = Noise(checkpoint.configuration["prior"], operator.index(checkpoint.configuration["noise"]))
     except (KeyError, TypeError, ArgumentError) as error:
-        raise CheckpointError(f"{path}: it does not say which noise its generator takes: take one of a GAN's run") from error
+        raise CheckpointError(f"{path}: it does not say which noise its generator takes: name a checkpoint of a GAN") from error
     try:
         if isinstance(architecture, str):
             made = _layers_of_format_1(architecture)
@@ -530,7 +533,7 @@ def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:
 def require_same_data(settings: dict[str, Any], dataset: Dataset) -> None:
     """Raise DataError unless the run with these settings was trained on this data set."""
     if "data" not in settings:
-        raise DataError("the checkpoint does not say which data it was trained on: take one of a run's folder")
+        raise DataError("the checkpoint does not say which data it was trained on: name one in the folder of a run")
     if (dataset.name, len(dataset.train)) != (settings.get("data"), settings.get("train")):
         raise DataError(
             f"the run was trained on {settings.get('train')} images of {settings.get('data')}, these are "
