@@ -1,4 +1,4 @@
-"""When G collapses, and how one would know: a ring of eight Gaussians, in two dimensions where everything can be seen.
+"""When G collapses, and how one would know: a ring of eight Gaussians, in two dimensions, where everything can be drawn.
 
     python examples/collapse.py             about a minute on two cores
     python examples/collapse.py --smoke     everything once, in seconds; too short to show anything
@@ -13,9 +13,10 @@ collapse_bilinear.png  min over x, max over y of xy: why two players that follow
 collapse_line.png      data on a line: a Parzen window blurs it, G does not
 results.json           every number behind the figures
 
-How do we know that it has converged? D(x) = D(G(z)) = ½ and V = −log 4 say that this D finds no difference. They hold at the
-optimum, and as well where D is too weak to find one. What is there to be found, a fresh D finds, trained against the frozen
-G. Swings say that the players circle each other, and that need not end: each follows its own gradient, not a common one.
+How do we know that a game has converged? D(x) = D(G(z)) = ½ and V = −log 4 say that this D finds no difference. That is so
+at the optimum. It is also so where D is too weak to find a difference. So we train a fresh D, with G held fixed: it finds
+what there is to find. Curves that swing say that the players circle each other. This need not end, since each player follows
+a gradient of its own.
 """
 
 import argparse
@@ -485,15 +486,15 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--iterations", type=positive, default=ITERATIONS, metavar="N", help="of a run (default: %(default)s)")
+    add("--iterations", type=positive, default=ITERATIONS, metavar="N", help="iterations of a run (default: %(default)s)")
     add("--k", type=positive, default=1, help="updates of D in the balanced run (default: %(default)s)")
     text = "updates of G in the balanced run (default: %(default)s)"
     add("--generator-steps", type=positive, default=1, metavar="J", help=text)
-    text = "η of D at first, on the ring (default: %(default)s)"
+    text = "η of D at the start, on the ring (default: %(default)s)"
     add("--learning-rate", type=positive_number, default=LEARNING_RATE, metavar="ETA", help=text)
     add("--seed", type=natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the figures (default: a new one under runs/)")
-    add("--smoke", action="store_true", help="everything once, in seconds: too short to show anything")
+    add("--smoke", action="store_true", help="everything once, in seconds; too short to show anything")
     return parser.parse_args()
 
 

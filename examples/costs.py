@@ -1,4 +1,4 @@
-"""The three costs of the generator: their gradients, what saturation is, and what the divergence has to do with modes.
+"""The three costs of the generator: their gradients, what saturation is, and which divergence covers which modes.
 
     python examples/costs.py             well under a minute on two cores
     python examples/costs.py --smoke     everything once, in seconds
@@ -8,13 +8,13 @@ clearly different from the training data. In this case, log(1 − D(G(z))) satur
 log(1 − D(G(z))) we can train G to maximize log D(G(z))."
 
 costs.png              the costs and their gradients against the logit a, D = σ(a): as computed, and in closed form
-costs_saturation.png   the gradient that reaches θ_g under each cost while D gets ahead; G's way from there
-costs_modes.png        one Gaussian fitted to two modes by KL(p‖q), JSD and KL(q‖p): which covers, which picks
+costs_saturation.png   the gradient that reaches θ_g under each cost while D gets ahead; and how fast G learns from there
+costs_modes.png        one Gaussian fitted to two modes by KL(p‖q), JSD and KL(q‖p): which covers both, which picks one
 results.json           every number behind the figures
 
-The fits are facts. That GANs drop modes because Theorem 1 has them descend JSD is contested: Fedus et al. 2018 (Many Paths to
-Equilibrium) give counterexamples to reading a GAN as the descent of a divergence, and collapse.py covers eight modes, or
-three, or one, with one and the same cost.
+The fits are facts. By Theorem 1 a GAN descends JSD, and this is often given as the reason why GANs drop modes. That is
+contested. Fedus et al. 2018 (Many Paths to Equilibrium) show GANs that learn where the descent of a divergence would fail.
+And collapse.py covers eight modes, or three, or one, with one and the same cost.
 """
 
 import argparse
@@ -297,7 +297,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--iterations", type=positive, default=UPDATES, metavar="N", help=text)
     add("--seed", type=natural, default=0, metavar="S", help=f"the first of {SEEDS} seeds (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the figures (default: a new one under runs/)")
-    add("--smoke", action="store_true", help="everything once, in seconds: D gets hardly ahead")
+    add("--smoke", action="store_true", help="everything once, in seconds; D hardly gets ahead")
     return parser.parse_args()
 
 
@@ -364,9 +364,7 @@ def report(results: dict[str, Any], fits: dict[str, dict[float, tuple[float, flo
         picks = [d for d, (mean, *_) in by_separation.items() if mean > d / 2 > 0]
         text = f"picks one mode from ±{picks[0]:g} on" if picks else "covers both at every separation"
         print(f"{name}: the nearest Gaussian {text}")
-    print(
-        "that a GAN drops modes because of JSD is contested: examples/collapse.py drops and covers them with one cost"
-    )
+    print("That GANs drop modes because of JSD is contested: with one cost, examples/collapse.py drops them or covers them.")
 
 
 if __name__ == "__main__":

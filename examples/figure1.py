@@ -3,16 +3,17 @@
     python examples/figure1.py            the figure and the film of the run, in under a minute
     python examples/figure1.py --smoke    the same in seconds, long before the end
 
-z is uniform, p_data = N(0, 1), G and D are small networks that only ever see minibatches. The four panels are four moments of
-one run, as the paper tells it:
+z is uniform and p_data = N(0, 1). G and D are small networks. All that they see are minibatches. The four panels are four
+moments of one run, as the paper tells it:
 
 (a)  near convergence: p_g resembles p_data, and D is partly right
-(b)  the inner loop of Algorithm 1 is run to its end, G held fixed: D reaches D* of Eq. 2
-(c)  G has made some steps, D held fixed: D's gradient has led G(z) to where D says "data"
-(d)  Algorithm 1 has gone on: p_g = p_data, and D = ½
+(b)  only D has learned since, until it converged: D is D* of Eq. 2
+(c)  only G has learned since, for a few steps: D's gradient has led G(z) to where D says "data"
+(d)  both have learned since, by Algorithm 1: p_g = p_data, and D = ½
 
-Then what (d) claims is measured. The distance between p_g and p_data is set beside that of two sets of data; and a fresh D is
-trained to convergence against the frozen G of (a), where it must find D*, and of (d), where it must find nothing.
+Then the script measures what (d) claims, in two ways. It compares the distance between p_g and p_data with the distance
+between two sets of data. And it trains a fresh D until it converges, against a G that is held fixed: with the G of (a) this
+D must find D*, with the G of (d) it must find nothing.
 """
 
 import argparse
@@ -371,8 +372,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--iterations", type=positive, default=ITERATIONS, metavar="N",
         help="iterations of Algorithm 1 between (c) and (d) (default: %(default)s)")  # fmt: skip
-    add("--backend", choices=BACKENDS, default="numpy", help="the array library (default: %(default)s: the networks are small)")
-    add("--seed", type=natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--backend", choices=BACKENDS, default="numpy", help="array library (default: %(default)s: the networks are small)")
+    add("--seed", type=natural, default=0, metavar="S", help="decides every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     add("--smoke", action="store_true", help="everything once, in seconds; too short to reach (d)")
     return parser.parse_args()
@@ -404,7 +405,7 @@ def program() -> None:
     )
     print(f"run: {folder}", file=sys.stderr)
     if not args.smoke and not all(check.holds for check in checks):
-        sys.exit("error: not every claim of Figure 1 holds of this run (FAILS, above)")
+        sys.exit("error: some claims of Figure 1 are not true of this run: see FAILS above")
 
 
 if __name__ == "__main__":

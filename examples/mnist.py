@@ -1,9 +1,11 @@
 """The paper's MNIST run: adversarial nets learn handwritten digits, and are measured as in Table 1.
 
     python examples/mnist.py                          the whole run
-    python examples/mnist.py --out DIR --resume       resume after Ctrl-C, a crash or a reboot, bit for bit: repeat the
-                                                      options of the start; only --epochs is remembered
-    python examples/mnist.py --evaluate CHECKPOINT    only the measurement, of a checkpoint of such a run
+    python examples/mnist.py --out DIR --resume       resume after Ctrl-C, a crash or a reboot
+    python examples/mnist.py --evaluate CHECKPOINT    only measure the generator of a checkpoint
+
+To resume, repeat the options of the start; only --epochs is remembered. A resumed run ends with the same numbers, to the
+bit, as one that never stopped.
 """
 
 import argparse
@@ -26,8 +28,8 @@ def parse_arguments() -> argparse.Namespace:
     for name in "generator", "discriminator":
         text = f"units in a hidden layer of the {name} (default: %(default)s)"
         add(f"--{name}-width", type=run.positive, metavar="N", default=recipes.MNIST[f"{name}_width"], help=text)
-    add("--calm", action="store_true", help="a departure: no dropout in D while G is trained")
-    add("--evaluate", type=Path, metavar="CHECKPOINT", help="evaluate this checkpoint, and do nothing else")
+    add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
+    add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
     return parser.parse_args()
 
 

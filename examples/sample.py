@@ -1,10 +1,10 @@
-"""Samples from any checkpoint, and the paper's two kinds of figures of them.
+"""Samples from any checkpoint, and the two kinds of pictures that the paper shows of them.
 
-    python examples/sample.py CHECKPOINT                  samples.npy (float, in [0, 1]) and samples.png
-    python examples/sample.py CHECKPOINT --nearest        nearest.png (Figure 2a), and is anything memorised?
-    python examples/sample.py CHECKPOINT --interpolate    interpolation.png (Figure 3)
+    python examples/sample.py CHECKPOINT                  samples.npy (floats in [0, 1]) and samples.png
+    python examples/sample.py CHECKPOINT --nearest        also nearest.png (Figure 2a): does G copy training images?
+    python examples/sample.py CHECKPOINT --interpolate    also interpolation.png (Figure 3)
 
-The samples are fair draws, never picked: the first ones that the seed gives.
+The samples are the first ones that the seed gives. None is picked.
 """
 
 import argparse
@@ -29,13 +29,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.npz of a run, or the run's folder")
-    add("--n", type=run.positive, default=100, metavar="N", help="samples (default: %(default)s)")
-    add("--seed", type=run.natural, default=0, metavar="S", help="of the noise (default: %(default)s)")
-    add("--out", type=Path, metavar="DIR", help="folder for the files (default: the checkpoint's)")
+    add("--n", type=run.positive, default=100, metavar="N", help="number of samples (default: %(default)s)")
+    add("--seed", type=run.natural, default=0, metavar="S", help="decides the noise (default: %(default)s)")
+    add("--out", type=Path, metavar="DIR", help="folder to write into (default: that of the checkpoint)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
     add("--data", metavar="DIR", help="folder of the data set that the run was trained on, for --nearest")
-    text = "a class of your own among the generator's layers, as python would import it; repeat for several"
+    text = "a class of layers of your own in the generator, importable by this name; repeat the option for several"
     add("--layer", action="append", default=[], metavar="MODULE:CLASS", help=text)
     add("--backend", choices=BACKENDS, default="auto", help="the array library (default: %(default)s)")
     return parser.parse_args()
@@ -61,19 +61,19 @@ def program() -> None:
         fair = to_host(generate(generator, max(NEAREST, MEMORISATION), rng))
         save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))
         report = memorisation(fair[:MEMORISATION], dataset.test.images[:MEMORISATION], dataset.train.images)
-        print(f"{out / 'nearest.png'}: framed, the nearest training example of the sample to its left")
+        print(f"{out / 'nearest.png'}: a frame holds the training image nearest to the sample on its left")
         print(report.reading)
         test = pixels(dataset.test.images[:MEMORISATION])
         figures = run.diversity(fair[: len(test)], test)
         found, expected = figures["distinct_samples"], figures["distinct_data"]
-        print(f"{found} of {len(test)} samples distinct, of as many test images {expected}.")
+        print(f"{found} of {len(test)} samples are distinct; of as many test images {expected} are.")
 
     if args.interpolate:
         rng = random_generator(xp, args.seed, "interpolation")
         G = generator.network
         start, end = (generator.noise(rng, LINES, G.dtype) for _ in range(2))
         save_png(out / "interpolation.png", image_grid(interpolate(G, start, end, COLUMNS), shape, COLUMNS))
-        print(f"{out / 'interpolation.png'}: each row a straight line in z space")
+        print(f"{out / 'interpolation.png'}: each row follows a straight line in z space")
 
 
 def square(d: int) -> tuple[int, ...]:

@@ -1,14 +1,14 @@
-"""Section 4 of the paper, executed: each statement as numbers, and beside them the condition under which it fails.
+"""Sections 2 to 4 of the paper, executed: each statement in numbers, and beside it a condition under which it is false.
 
     python examples/theory.py            the table and the pictures, in well under two minutes
     python examples/theory.py --smoke    the same in seconds, with fewer updates of D
 
-One function for each statement, named as in the paper, in its order. A function returns checks of two kinds: those that
-show the statement, and, marked ≠, those of the opposite, which the same code shows under another condition. So a statement
-that holds here does not hold because the code could not have said otherwise. tests/test_theory.py runs them all.
+Each statement has a function under its name, in the paper's order. The function returns two kinds of checks. Some show that
+the statement is true. The others, marked ≠, run the same code under a different condition, and show that it is false there.
+So the code could have said otherwise.
 
-All values are in nats. Integrals over the line are sums on an even grid: for smooth functions that have died out at its ends
-such a sum is exact to rounding.
+All values are in nats. An integral over the line is a sum over an even grid. For a smooth function that is 0 at both ends
+the sum is exact up to rounding.
 """
 
 import argparse
@@ -65,7 +65,7 @@ class Check:
     relation: str
     bound: float
     tolerance: float = 0.0
-    opposite: bool = False  # shows, by the same code, that the statement fails under another condition
+    opposite: bool = False  # shows, by the same code, that the statement is false under a different condition
 
     @property
     def holds(self) -> bool:
@@ -377,7 +377,7 @@ def conditional_log_likelihood(seed: int = 0, m: int = 200_000) -> list[Check]:
 def equation_4_virtual_training_criterion(seed: int = 0, steps: int = STEPS) -> list[Check]:
     """Eq. 4: C(G) = max_D V(G, D) = V(G, D*_G): no D does better, and a trained D nearly as well.
 
-    D* belongs to one G: for another p_g it is not the maximum.
+    D* belongs to one G: for a different p_g it is not the maximum.
     """
     p_data, p_g = PAIRS["shifted"]
     C, a = criterion(p_data, p_g), optimal_logit(p_data, p_g, X)
@@ -400,8 +400,8 @@ def equation_4_virtual_training_criterion(seed: int = 0, steps: int = STEPS) -> 
 def equation_5_two_divergences() -> list[Check]:
     """Eq. 5: C(G) = −log 4 + KL(p_data ‖ (p_data + p_g)/2) + KL(p_g ‖ (p_data + p_g)/2).
 
-    KL(p_data ‖ p_g) + KL(p_g ‖ p_data), without the mixture, is another thing. KL is not symmetric, unless the two densities
-    mirror each other.
+    KL(p_data ‖ p_g) + KL(p_g ‖ p_data), without the mixture, is something different. KL is not symmetric, unless the two
+    densities mirror each other.
     """
     p, q = PAIRS["wider"]
     log_m = np.logaddexp(p.log(X), q.log(X)) - np.log(2)
@@ -508,8 +508,8 @@ def proposition_2_convexity(seed: int = 0) -> list[Check]:
 def proposition_2_subderivative(seed: int = 0) -> list[Check]:
     """Prop. 2, second step: ∂U(p_g, D)/∂p_g = log(1 − D), taken at D = D*, is a subderivative of sup_D U.
 
-    That is C(q) ≥ C(p) + ⟨log(1 − D*_p), q − p⟩ for all q; and C is smooth here, so it is the derivative. At another D it is
-    neither.
+    That is C(q) ≥ C(p) + ⟨log(1 − D*_p), q − p⟩ for all q; and C is smooth here, so it is the derivative. At a different D it
+    is neither.
     """
     rng = np.random.default_rng(seed)
     support, support_elsewhere, slope_error = np.inf, np.inf, 0.0
@@ -656,8 +656,8 @@ GENERATOR_DIVERGENCES = {
 def maximum_likelihood_cost() -> list[Check]:
     """The lecture notes' third cost: at D = D*, −E_z[e^a] has the gradient of KL(p_data‖p_g), so it is maximum likelihood.
 
-    With e^a* = p_data/p_g held fixed, −∇ ∫ p_g (p_data/p_g) dx = −∫ p_data ∇ log p_g dx. The other two costs descend other
-    divergences: minimax that of Theorem 1, non-saturating one that Arjovsky and Bottou (2017) name.
+    With e^a* = p_data/p_g held fixed, −∇ ∫ p_g (p_data/p_g) dx = −∫ p_data ∇ log p_g dx. The other two costs descend
+    different divergences: minimax that of Theorem 1, non-saturating one that Arjovsky and Bottou (2017) name.
     """
     p_data, theta = Mixture((0.5, -1, 0.6), (0.5, 1, 0.6)), np.array([1.6, 0.7])
     descent = {cost: generator_gradient(cost, p_data, theta) for cost in GENERATOR_DIVERGENCES}
@@ -890,10 +890,10 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--iterations", type=positive, default=STEPS, metavar="N", help="updates of a fresh D (default: %(default)s)")
-    add("--seed", type=natural, default=0, metavar="S", help="of every random draw (default: %(default)s)")
+    add("--iterations", type=positive, default=STEPS, metavar="N", help="updates of a D that is trained (default: %(default)s)")
+    add("--seed", type=natural, default=0, metavar="S", help="decides every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the pictures (default: a new one under runs/)")
-    add("--smoke", action="store_true", help="everything, with fewer updates of D")
+    add("--smoke", action="store_true", help="everything, in seconds, with fewer updates of D")
     return parser.parse_args()
 
 
@@ -939,10 +939,10 @@ def program() -> None:
         },
     )
     failed = [check for check in every if not check.holds]
-    print(f"\n{len(every)} checks, {len(failed)} fail; lines marked ≠ show the opposite, under another condition")
+    print(f"\n{len(every)} checks, {len(failed)} fail; lines marked ≠ show the opposite, under a different condition")
     print(f"run: {folder}", file=sys.stderr)
     if failed:
-        sys.exit("error: not every statement holds (FAILS, above)")
+        sys.exit("error: some checks fail: see FAILS above")
 
 
 if __name__ == "__main__":

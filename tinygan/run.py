@@ -458,11 +458,11 @@ def load_run(
     checkpoint = load_checkpoint(path)
     theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
     if theta is None or architecture is None:
-        raise CheckpointError(f"{path}: it has no generator: its players are {', '.join(checkpoint.architecture)}")
+        raise CheckpointError(f"{path}: it has no generator G, its players are {', '.join(checkpoint.architecture)}")
     try:
         noise = Noise(checkpoint.configuration["prior"], operator.index(checkpoint.configuration["noise"]))
     except (KeyError, TypeError, ArgumentError) as error:
-        raise CheckpointError(f"{path}: it does not say which noise its generator takes: take one of a GAN's run") from error
+        raise CheckpointError(f"{path}: it does not say which noise its generator takes: name a checkpoint of a GAN") from error
     try:
         if isinstance(architecture, str):
             made = _layers_of_format_1(architecture)
@@ -535,7 +535,7 @@ def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:
 def require_same_data(settings: dict[str, Any], dataset: Dataset) -> None:
     """Raise DataError unless the run with these settings was trained on this data set."""
     if "data" not in settings:
-        raise DataError("the checkpoint does not say which data it was trained on: take one of a run's folder")
+        raise DataError("the checkpoint does not say which data it was trained on: name one in the folder of a run")
     if (dataset.name, len(dataset.train)) != (settings.get("data"), settings.get("train")):
         raise DataError(
             f"the run was trained on {settings.get('train')} images of {settings.get('data')}, these are "

@@ -1,0 +1,72 @@
+"""What all examples have in common: --help, what they import, and how they say what their user can fix."""
+
+import ast
+import re
+import runpy
+import sys
+
+import pytest
+from scripts import EXAMPLES, run_example
+
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+def test_there_are_scripts():
+    assert {"first_loop.py", "mnist.py", "sample.py", "theory.py", "figure1.py", "costs.py", "collapse.py"} <= set(SCRIPTS)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_says_what_it_does_and_how_it_is_called(name, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    docstring = ast.get_docstring(ast.parse((EXAMPLES / name).read_text(encoding="utf-8")))
+    assert docstring.splitlines()[0] in text
+    assert f"python examples/{name}" in text
+    assert ("--smoke" in text) == (name != "sample.py")
+    for option in re.findall(r"--[\w-]+", docstring):
+        assert re.search(rf"^  {option}\b", text, re.MULTILINE), f"{option} is named and does not exist"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_it_imports_tinygan_and_other_examples_and_goes_no_other_way(name):
+    """So examples/ can be copied anywhere. (A script finds those beside it by itself.)"""
+    source = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert "sys.path" not in source
+    assert "importlib" not in source
+    modules = {path.removesuffix(".py") for path in SCRIPTS}
+    allowed = sys.stdlib_module_names | modules | {"tinygan", "numpy", "scipy", "matplotlib", "PIL", "tqdm"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported = [node.module]
+        else:
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert {module.partition(".")[0] for module in imported} <= allowed
+
+
+def test_what_the_user_can_fix_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for arguments in (["sample.py", tmp_path / "missing.npz"], ["theory.py", "--smoke", "--out", tmp_path / "file"]):
+        with pytest.raises(AssertionError) as failed:
+            run_example(*arguments, cwd=tmp_path)
+        lines = [line for line in str(failed.value).splitlines() if not line.startswith("backend: ")]
+        assert lines[0].startswith("error: ")
+        assert str(arguments[-1]) in lines[0]
+        assert "Traceback" not in str(failed.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_smoke_leaves_files_in_runs_alone(name, tmp_path):
+    """As a user and CI call it, in a folder of their own."""
+    if name == "sample.py":
+        return
+    run_example(name, "--smoke", cwd=tmp_path, timeout=120)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert list((tmp_path / "runs").rglob("*.png"))
