@@ -82,13 +82,14 @@ class Layer:
 
     def __getattr__(self, name: str) -> Any:
         # Python calls this for names that are no attributes. So self.W is the parameter "W".
+        if name in self.params:
+            return self.params[name]
+        if name in self.statistics:
+            return self.statistics[name]
         if name == "mixes_rows":
             return any(part.mixes_rows for part in self.parts)
-        for declared, arrays in ((self.declarations, self.params), (self.statistic_declarations, self.statistics)):
-            if name in declared:
-                if name in arrays:
-                    return arrays[name]
-                raise ArgumentError(f"{self!r} has no {name} yet: a layer gets its arrays from Network([…, layer, …])")
+        if name in self.declarations or name in self.statistic_declarations:
+            raise ArgumentError(f"{self!r} has no {name} yet: a layer gets its arrays from Network([…, layer, …])")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:

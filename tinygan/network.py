@@ -143,8 +143,9 @@ class Network:
     def observe(self, cache: Caches) -> None:
         """Move every layer's statistics towards those of the minibatch whose forward pass returned this cache."""
         self._require_mine(cache)
-        for layer, layer_cache in zip(self.layers, cache, strict=True):
-            layer.observe(layer_cache)
+        if self.statistics.size:
+            for layer, layer_cache in zip(self.layers, cache, strict=True):
+                layer.observe(layer_cache)
 
     def rows(self, cache: Caches, start: int, stop: int) -> Caches:
         """The cache of rows start … stop − 1 of a minibatch, cut out of the cache of the whole: views, nothing is copied.
