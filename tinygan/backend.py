@@ -151,7 +151,7 @@ class Streams(dict[str, Any]):
 
 
 def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:
-    """Uniform random integers of 16 bits. Four are cut from each draw of 64 bits, since most of a mask's time is drawing.
+    """Uniform random integers of 16 bits. Four are cut from each draw of 64 bits, since drawing is most of a mask's time.
 
     On CuPy each is a draw of its own: before 14.2 its integers() returns wrong numbers, without an error, for ranges beyond
     31 bits.
@@ -168,7 +168,7 @@ def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:
 
 @contextlib.contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a file for writing that becomes `path` once it is complete. If the power fails, path is the old file or the new.
+    """Open a file for writing. It becomes `path` when it is complete: after a power cut path is the old file or the new.
 
     The file is written beside path under a temporary name of its own, forced to the disk, and then renamed. If anything
     fails, the temporary file is removed and path is as it was.

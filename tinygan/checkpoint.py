@@ -1,7 +1,7 @@
 """Save and load a training run. A file is written whole or not at all, needs no pickle, and is checked before it is used.
 
 A checkpoint is an .npz file. It holds named vectors ("G.theta", "G.velocity", "D.theta", …); `text`, all the rest as JSON;
-and `digest`, the SHA-256 of both. It holds no time of day, so the same run writes the same bytes.
+and `digest`, the SHA-256 of these. It holds no date and no time, so the same run writes the same bytes.
 
 This is format 2. Format 1 could hold the four vectors of a GAN only. It still loads: the vectors get the names of format 2,
 and the architecture stays a text, repr(network).
@@ -86,7 +86,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
 
 
 def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network] | None = None) -> Checkpoint:
-    """The checkpoint at path. With networks, {"G": G, …}, its architectures must be theirs.
+    """The checkpoint at path. If networks are given, {"G": G, …}, it must have their architectures.
 
     Before anything large is allocated, this checks the stated shapes, types and sizes against the size of the file, and
     then the architecture. After reading it checks the digest, and that every number is finite.

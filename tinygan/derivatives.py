@@ -111,8 +111,8 @@ class _Given(Noise):
 def _step_row(subject: str, player: str, variant: str, normalised: bool) -> Report:
     """One iteration of a GAN on tiny networks. With η = 1 and μ = 0 its gradient is ∇ = θ_old − θ_new.
 
-    This is compared with the derivative of the cost as the paper states it, in log D and log(1 − D), at the θ that the
-    variant takes it at.
+    This is compared with the derivative of the cost as the paper states it, in log D and log(1 − D), at the θ at
+    which the variant takes it.
     """
     costs = GENERATOR_COSTS if player == "G" else GENERATOR_COSTS[:1]  # D's gradient does not depend on G's cost
     return merge(subject, (_check_step(f"{cost} cost", player, variant, cost, normalised) for cost in costs))

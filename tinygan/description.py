@@ -1,6 +1,6 @@
 """Layers as data: what a layer and its parts declare, and a description that JSON can hold. Layers are built from it again.
 
-A description names classes, but nothing is imported because a description names it. You hand over classes of your own.
+A description names classes, but nothing is imported because a description names it. Your own classes must be given.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

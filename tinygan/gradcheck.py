@@ -158,7 +158,7 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
            this seed, so that the masks are the same throughout the numeric derivative.
 
     The protocol: forward writes to no argument, and depends only on x, the parameters, train and rng. Later calls do not
-    change what it returned. backward writes only to `grads`, and to every entry of it (before, they hold NaN). Without
+    change what it returned. backward writes only to `grads`, and overwrites every entry there (at first they are NaN). Without
     `grads` it returns the same dx; with need_dx=False it returns None. Shapes agree, and float32 stays float32.
     Running statistics: forward and backward do not change them; observe changes them and nothing else.
     Each row is treated by itself: from the second half of dy and of the cache, which Network.rows cuts out, backward

@@ -78,7 +78,7 @@ def _place(i: int, columns: int, h: int, w: int) -> tuple[slice, slice]:
 
 
 def neighbour_grid(samples: Array, data: Array, image_shape: Sequence[int], columns: int = 10) -> Array:
-    """Figure 2: samples in reading order; the rightmost column is the nearest training example of its left neighbour.
+    """Figure 2: samples in reading order; in the last column, the training example nearest to the sample on its left.
 
     samples (n, d), n a multiple of columns − 1; data (n_train, d), uint8 or in [0, 1]; nearest in L2 over all of data.
     The nearest examples are framed in yellow. Returns uint8 (H, W, 3).

@@ -12,8 +12,8 @@ The score has limits. These figures are from benchmarks/study/anchors.py (MNIST,
 
 - It depends on the number of samples. Real training images as samples score 114 with 1,000 of them, 241 with 10,000 and
   318 with 50,000. Compare scores of the same number of samples only.
-- A better generator may score less. 10,000 k-means centroids of the training images, which are blurred, score 335: more than
-  all 50,000 images. Noise of 0.05 on each pixel of real images, hardly visible, costs 35.
+- A higher score need not mean better samples. 10,000 k-means centroids of the training images, which are blurred, score
+  335, more than all 50,000 images. Noise of 0.05 on each pixel of real images, hardly visible, costs 35.
 - It does not notice memorising. A generator that only repeats 10,000 of its training images scores 241; the paper's has 225.
 - Its standard error, 2.1, covers the choice of test images only; σ and the samples are held fixed. Five disjoint sets of
   10,000 training images score from 238.0 to 242.5.

@@ -68,7 +68,7 @@ class AuthorsUniform:
 
 
 def authors_stream() -> np.random.RandomState:
-    """The random stream from which the released code draws each network's initial weights: give each network a new one."""
+    """The random stream of the released code for a network's initial weights. Each network needs a new one."""
     return np.random.RandomState([2013, 1, 4])
 
 

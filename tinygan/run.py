@@ -220,7 +220,7 @@ class Run:
             print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
 
     def start(self, trainer: Trainer, dataset: Dataset) -> None:
-        """Remove the files of an earlier run, or the temporary ones; restore the trainer if this run resumes."""
+        """Restore the trainer if this run resumes. Remove temporary files; if the run is new, all files of an earlier one."""
         self.trainer = trainer
         self.samples.mkdir(parents=True, exist_ok=True)  # only now: a start that fails makes no folder
         settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
@@ -442,9 +442,9 @@ def load_generator(
     """The generator in a checkpoint, or in the folder of a run: .network, .noise, .sample(n, rng).
 
     layers  classes of your own among its layers, or their names as "module:Class". Only what you name is imported.
-    Raises CheckpointError for a file that cannot be trusted, that has no generator G, or that does not say its noise, and
-    for a generator that does not fit its parameters, its statistics or its noise; ArgumentError for a name in `layers` that
-    is not a layer's.
+    Raises CheckpointError for a damaged or altered file, for one that lacks a generator G or its noise, and for a generator
+    that does not fit its parameters, its statistics or its noise. Raises ArgumentError for an entry of `layers` that is no
+    class of layers.
     """
     return load_run(path, xp, layers)[1]
 
@@ -452,7 +452,7 @@ def load_generator(
 def load_run(
     path: str | os.PathLike[str], xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
 ) -> tuple[Checkpoint, Generator]:
-    """A checkpoint, or that in the folder of a run, and its generator: see load_generator."""
+    """The checkpoint at path, or in the folder of a run, and its generator: see load_generator."""
     own = [_layer_class(layer) for layer in layers]
     path = checkpoint_in(path)
     checkpoint = load_checkpoint(path)
@@ -469,17 +469,17 @@ def load_run(
         else:
             made = build_layers(architecture, own)
         if (size := parameter_count(made)) != theta.size:  # known before anything of that size is allocated
-            raise ArgumentError(f"it has {size} parameters, the checkpoint {theta.size}")
+            raise ArgumentError(f"it has {size} parameters, but the checkpoint has {theta.size}")
         G = Network(made, dtype=theta.dtype, xp=xp)
         G.theta = xp.asarray(theta)
         if G.statistics.size:
             if "G.statistics" not in checkpoint.vectors:
-                raise ArgumentError("it has running statistics, the checkpoint holds none")
+                raise ArgumentError("it has running statistics, but the checkpoint holds none")
             G.statistics = xp.asarray(checkpoint.vectors["G.statistics"])
-    except ValueError as error:  # ArgumentError is one, and so is what NumPy raises for an absurd size
+    except ValueError as error:  # an ArgumentError, or NumPy's own for an absurd size
         raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
     try:
-        G(xp.broadcast_to(xp.zeros((1, 1), G.dtype), (1, noise.n)))  # one z; it takes no memory, whatever the file says n is
+        G(xp.broadcast_to(xp.zeros((1, 1), G.dtype), (1, noise.n)))  # one z, without memory: n may be any number
     except ValueError as error:
         raise CheckpointError(f"{path}: its generator does not take noise of {noise.n} dimensions: {error}") from error
     return checkpoint, Generator(G, noise)
@@ -525,7 +525,7 @@ def _layers_of_format_1(words: str) -> list[Layer]:
 
 
 def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:
-    """This data set, or of a smoke run its few images. Raises DataError unless the run with these settings had the same."""
+    """This data set; for a smoke run, its few images. Raises DataError unless the run with these settings used the same."""
     if str(settings.get("data")).endswith(SMOKE):
         dataset = smaller(dataset)
     require_same_data(settings, dataset)
@@ -604,7 +604,7 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
     """
     checkpoint, generator = load_run(path, xp)
     path = checkpoint_in(path)
-    dataset = trained_on(checkpoint.configuration, dataset)  # or test images may be among those it was trained on
+    dataset = trained_on(checkpoint.configuration, dataset)  # else it may have been trained on some of the test images
     facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
     facts["data"] = {"name": dataset.name, "source": dataset.source}
     write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": measure(generator, dataset, SAMPLES)})
@@ -614,8 +614,8 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
 
 
 def distinct(images: npt.NDArray[Any], radius: float) -> int:
-    """How many images are left after this: go through them in order, and remove each that is closer than `radius` (L2) to one
-    that is left."""
+    """How many images remain. They are taken in order, and an image is removed if it is closer than `radius` (L2) to an
+    earlier one that remains."""
     left = np.ones(len(images), bool)
     distances = _distances(images)
     for i in range(len(images)):
@@ -656,7 +656,7 @@ def reading(metrics: list[dict[str, Any]], samples: Array, data: Array) -> dict[
     samples, data   the same number of each; the data are held out
 
     D has won if V > −0.01 nats: its maximum is 0, where D is sure and right. G has collapsed if fewer than one sample in
-    ten is distinct. It is too early to tell if the samples are so few while V never was further than 0.05 from −log 4.
+    ten is distinct. But if V never was further than 0.05 from −log 4, D has not learned yet, and it is too early to tell.
     D(x), D(G(z)) and V are means over the last five epochs.
     """
     figures = diversity(samples, data)

@@ -80,7 +80,7 @@ class Trainer:
     batch_size   m; by default the model's own
     seed         of shuffles, noise and dropout (initial parameters have the seeds of their networks)
     momentum     μ as a function of the epoch, from 1, for the optimisers that have a momentum
-    prepare      prepare(rows, xp, dtype) makes the networks' floats of stored rows; by default it scales uint8 to [0, 1]
+    prepare      prepare(rows, xp, dtype) turns stored rows into the networks' floats; by default it scales uint8 to [0, 1]
     Raises ArgumentError for rows that `prepare` does not accept, for no validation rows, for too few training rows, and for a
     batch_size that is not the model's.
 
