@@ -90,8 +90,8 @@ def bernoulli_cross_entropy(a: Array, x: Array) -> tuple[Scalar, Array]:
 def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Scalar, Array]:
     """L = −log p_c, p = softmax(logits), c the label; the mean over rows: returns L, ∂L/∂logits = (p − onehot(c))/m
 
-    In nats; log n where all of the n classes are equally likely. The largest logit of each row is subtracted before exp, so that
-    nothing overflows.
+    In nats; log n where all of the n classes are equally likely. The largest logit of each row is subtracted before exp, so
+    that nothing overflows.
 
     logits  (m, n)    labels  (m,), integers in 0 … n − 1
     Raises ArgumentError for other shapes, for labels that are not integers and, on the host, for labels out of range. On a
