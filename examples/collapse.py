@@ -1,4 +1,4 @@
-"""When G collapses, and how one would know: a ring of eight Gaussians, in two dimensions, where everything can be drawn.
+"""When G collapses, and how to see it: a ring of eight Gaussians in two dimensions, where everything can be drawn.
 
     python examples/collapse.py             about a minute on two cores
     python examples/collapse.py --smoke     everything once, in seconds; too short to show anything
@@ -6,7 +6,7 @@
 Section 6 of the paper: "G must not be trained too much without updating D, in order to avoid 'the Helvetica scenario' in
 which G collapses too many values of z to the same value of x to have enough diversity to model p_data."
 
-collapse.png, .gif     the ring: balanced updates cover it; G collapses with 50 updates to each of D, or with twice its η
+collapse.png, .gif     the ring: balanced updates cover it; G collapses with 50 updates for each of D, or with twice D's η
 collapse_sweeps.png    modes covered and share of good samples, by updates of D, by updates of G, by ratio of learning rates
 collapse_traces.png    what D(x) and D(G(z)) say about a run, and what only a fresh D says
 collapse_bilinear.png  min over x, max over y of xy: why two players that follow their gradients may circle for ever
@@ -15,8 +15,8 @@ results.json           every number behind the figures
 
 How do we know that a game has converged? D(x) = D(G(z)) = ½ and V = −log 4 say that this D finds no difference. That is so
 at the optimum. It is also so where D is too weak to find a difference. So we train a fresh D, with G held fixed: it finds
-what there is to find. Curves that swing say that the players circle each other. This need not end, since each player follows
-a gradient of its own.
+a difference if there is one. Curves that swing show that G and D circle each other. This need not end, since each follows its
+own gradient.
 """
 
 import argparse
@@ -91,7 +91,7 @@ HELD_OUT = 2000  # examples and samples that judge a run
 
 @dataclass(frozen=True)
 class Setting:
-    """How the two players are kept in step."""
+    """What decides the balance of D and G."""
 
     k: int = 1  # updates of D in an iteration
     generator_steps: int = 1  # updates of G
@@ -130,8 +130,8 @@ def coverage(samples: np.ndarray) -> tuple[int, float]:
     """Modes covered, and the share of good samples.
 
     A sample is good within 3 σ of a centre: of p_data itself 1 − e^(−9/2) = 98.9 % are. A mode is covered if it gets at
-    least a quarter of its fair share of good samples. Either figure alone can be had cheaply: all samples in one mode are
-    all good, and a few in each mode cover the ring while most lie between.
+    least a quarter of its fair share of good samples. Neither number is enough alone: all samples in one mode are all
+    good, and a few in each mode cover the ring while most lie between.
     """
     distance = np.linalg.norm(samples[:, None] - CENTRES, axis=2)
     good = distance.min(axis=1) < 3 * WIDTH
@@ -197,8 +197,8 @@ def play(
 ) -> dict[str, Any]:
     """Algorithm 1 on `data`, recorded. Returns "trace", a list per name, and "samples", the last.
 
-    iterations   of the game with one update each; every setting gets as many updates in all, 2 · iterations, so that all
-                 cost the same and none collapses for want of time: with more updates of G, G gets more of them
+    iterations   of the game with one update each; every setting gets 2 · iterations updates of G and D together, so that
+                 all take as long: with more updates of G, D gets fewer
     records      how often modes, share, spread, V, D(x), D(G(z)) are taken, on held-out examples and fixed z
     watched      also return "frames", (samples, θ_d) at each record, and "fresh", V of a fresh D at the first and the last G
     """
@@ -271,7 +271,7 @@ def bilinear(eta: float, steps: int, simultaneous: bool, damping: float = 0.0) -
 
     The equilibrium is (0, 0). With λ = 0:
     simultaneous   both gradients at the old point: ‖(x, y)‖ grows by √(1 + η²) at every step, for any η > 0
-    alternating    y steps where x has just gone: x² + y² − ηxy never changes: on one ellipse, neither out nor in
+    alternating    y steps at the new x: x² + y² − ηxy never changes, so the orbit stays on one ellipse
     With λ > 0, simultaneous: ‖(x, y)‖ changes by √((1 − ηλ)² + η²), which is below 1 where λ > η/2 (about)
     """
     x, y = np.array([1.0]), np.array([0.0])
@@ -475,7 +475,7 @@ COLOURS = {"data": "black", "window": RED, "G": BLUE}
 
 
 def late(run: dict[str, Any]) -> dict[str, float | None]:
-    """What a run has come to: means over its last quarter, since a collapsed G wanders about. None: NaN."""
+    """How a run ends: means over its last quarter, since a collapsed G moves about. None: NaN."""
     trace = run["trace"]
     means = {key: float(np.mean(trace[key][-len(trace[key]) // 4 :])) for key in ("modes", "good", "spread")}
     return {key: mean if math.isfinite(mean) else None for key, mean in means.items()}
@@ -556,7 +556,7 @@ def program() -> None:
 
 
 def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], title: str) -> dict[Any, Any]:
-    """{key: function(*arguments)}, on all cores: one process a core, and one thread a process, as such small matrices like."""
+    """{key: function(*arguments)}, on all cores: one process a core, one thread a process. The matrices are small."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by each new process when it loads NumPy
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     seldom = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings of the bar
@@ -571,7 +571,7 @@ def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], ti
 
 
 def report(results: dict[str, Any]) -> None:
-    """The figures in words."""
+    """The numbers in words."""
     print(
         f"seeds {results['seeds']}: of each, the mean over the last quarter of its run; all runs of as many updates in all"
     )

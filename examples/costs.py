@@ -8,13 +8,13 @@ clearly different from the training data. In this case, log(1 − D(G(z))) satur
 log(1 − D(G(z))) we can train G to maximize log D(G(z))."
 
 costs.png              the costs and their gradients against the logit a, D = σ(a): as computed, and in closed form
-costs_saturation.png   the gradient that reaches θ_g under each cost while D gets ahead; and how fast G learns from there
+costs_saturation.png   the gradient that reaches θ_g under each cost while D alone learns; then how fast G learns
 costs_modes.png        one Gaussian fitted to two modes by KL(p‖q), JSD and KL(q‖p): which covers both, which picks one
 results.json           every number behind the figures
 
-The fits are facts. By Theorem 1 a GAN descends JSD, and this is often given as the reason why GANs drop modes. That is
-contested. Fedus et al. 2018 (Many Paths to Equilibrium) show GANs that learn where the descent of a divergence would fail.
-And collapse.py covers eight modes, or three, or one, with one and the same cost.
+The fits do not show what a GAN does. By Theorem 1 a GAN descends JSD, and many say that GANs drop modes for this reason.
+But Fedus et al. 2018 (Many Paths to Equilibrium) show GANs that learn where the descent of a divergence would fail. And
+collapse.py covers eight modes, or three, or one, with the same cost.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def get_ahead(seed: int, updates: int, distance: float = DISTANCE) -> dict[str, 
     """G stays as it starts while D is trained. Returns, by D's updates, mean D(G(z)), the gradient norms, and θ_d.
 
     distance   The data are G's own samples, from other z, moved by so much. Where that is several times their width, D
-               rejects G's samples with ever more confidence. With 0, the contrary, p_data = p_g: D cannot get ahead.
+               rejects G's samples with ever more confidence. With 0, p_data = p_g, and D finds no difference.
     """
     G, D = generator(seed), discriminator(seed)
     gan = GAN(G, D, MomentumSGD(G.theta, LEARNING_RATE), MomentumSGD(D.theta, LEARNING_RATE, MOMENTUM), noise=NOISE)
@@ -120,7 +120,7 @@ def get_ahead(seed: int, updates: int, distance: float = DISTANCE) -> dict[str, 
 
 
 def stations(updates: int) -> set[int]:
-    """The updates of D after which G may play."""
+    """The updates of D after which G is trained."""
     return {round(i) for i in np.geomspace(1, updates, 4)}
 
 
@@ -129,7 +129,7 @@ def held_out_noise(seed: int) -> np.ndarray:
 
 
 def half_way(seed: int, theta_d: np.ndarray, kind: str, limit: int) -> int | None:
-    """Algorithm 1 under one cost, from a G that has not begun and a D that has: after how many iterations the median
+    """Algorithm 1 under one cost, from an untrained G and a trained D: after how many iterations the median
     sample is half-way to the data. None: not within the limit, or not before the cost or the parameters overflow.
     """
     G, D = generator(seed), discriminator(seed)
@@ -346,7 +346,7 @@ def program() -> None:
 
 
 def report(results: dict[str, Any], fits: dict[str, dict[float, tuple[float, float, float]]]) -> None:
-    """The figures in words."""
+    """The numbers in words."""
     print("norm of the gradient that reaches θ_g, after the first and the last update of D (G frozen)")
     for case, title in ("ahead", "D gets ahead"), ("level", "p_data = p_g"):
         for seed, trace in zip(results["seeds"], results[case], strict=True):

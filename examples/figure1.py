@@ -1,9 +1,9 @@
-"""Figure 1 of the paper, really trained: a game on the line, from a first guess to D = ½ everywhere.
+"""Figure 1 of the paper, from a real training run on the line: it ends with D = ½ everywhere.
 
     python examples/figure1.py            the figure and the film of the run, in under a minute
     python examples/figure1.py --smoke    the same in seconds, long before the end
 
-z is uniform and p_data = N(0, 1). G and D are small networks. All that they see are minibatches. The four panels are four
+z is uniform and p_data = N(0, 1). G and D are small networks. They see only minibatches. The four panels are four
 moments of one run, as the paper tells it:
 
 (a)  near convergence: p_g resembles p_data, and D is partly right
@@ -12,8 +12,8 @@ moments of one run, as the paper tells it:
 (d)  both have learned since, by Algorithm 1: p_g = p_data, and D = ½
 
 Then the script measures what (d) claims, in two ways. It compares the distance between p_g and p_data with the distance
-between two sets of data. And it trains a fresh D until it converges, against a G that is held fixed: with the G of (a) this
-D must find D*, with the G of (d) it must find nothing.
+between two sets of data. And it trains a fresh D until it converges, with G held fixed. With the G of (a) this D must find D*.
+With the G of (d) it must find no difference.
 """
 
 import argparse
@@ -227,7 +227,7 @@ def two_sample_distances(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def measure(panels: list[Moment], fresh: dict[str, np.ndarray], seed: int) -> list[Check]:
-    """What Figure 1 claims, in figures; ≠ marks the same measure where the claim is not made."""
+    """What Figure 1 claims, in numbers; ≠ marks the same measure where the claim is false."""
     a, b, c, d = panels
     p_data = P_DATA(CENTRES)
     lives = abs(CENTRES) < LIVES

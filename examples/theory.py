@@ -5,7 +5,7 @@
 
 Each statement has a function under its name, in the paper's order. The function returns two kinds of checks. Some show that
 the statement is true. The others, marked ≠, run the same code under a different condition, and show that it is false there.
-So the code could have said otherwise.
+So the checks can fail.
 
 All values are in nats. An integral over the line is a sum over an even grid. For a smooth function that is 0 at both ends
 the sum is exact up to rounding.
@@ -169,7 +169,7 @@ def train_discriminator(
 ) -> None:
     """D's inner loop alone, G held fixed: `steps` momentum updates on −½ V. x() and samples() give the minibatches.
 
-    The learning rate falls to a hundredth over the last half of the steps, so that D comes to rest. watch(step) is called
+    The learning rate falls to a hundredth over the last half of the steps, so that D converges. watch(step) is called
     before every update.
     """
     optimizer = MomentumSGD(D.theta, lambda t: rate * 0.01 ** max(0.0, 2 * t / steps - 1), 0.9)
@@ -194,8 +194,8 @@ def generator_cdf(G: Network, x: np.ndarray, cells: int = 1024) -> np.ndarray:
     """F_g(x) = P(G(z) ≤ x), z ~ U(−√3, √3), for a G from the line to the line: the change of variables, integrated.
 
     [−√3, √3] is cut into cells of equal probability, and each cell's probability is spread evenly between the values of G at
-    its two ends. That is p_g(x) = Σ p_z(z)/|G′(z)| over all z with G(z) = x, exactly so where G is straight within a cell: no
-    sampling error, no bandwidth to choose, and G may fold. Differences of F_g are the probabilities between the points x.
+    its two ends. That is p_g(x) = Σ p_z(z)/|G′(z)| over all z with G(z) = x, exact where G is straight within a cell. It has
+    no sampling error and no bandwidth. Differences of F_g are the probabilities between the points x.
     """
     z = np.linspace(-SUPPORT, SUPPORT, cells + 1, dtype=G.dtype)
     y = to_host(G(to_device(z[:, None], G.xp)))[:, 0].astype(np.float64)
@@ -320,7 +320,7 @@ def equation_2_optimal_discriminator(seed: int = 0, steps: int = STEPS) -> list[
 def equation_3_change_of_variables() -> list[Check]:
     """Eq. 3: E_{z ~ p_z}[log(1 − D(G(z)))] = ∫ p_g(x) log(1 − D(x)) dx, p_g the density of x = G(z).
 
-    G is a network with random parameters. p_z(x) in the place of p_g(x), a slip easily made, breaks it.
+    G is a network with random parameters. With p_z(x) in the place of p_g(x) it is false.
     """
     G = Network([Linear(1, 16, weight=Uniform(2.0)), Sigmoid(), Linear(16, 1, weight=Uniform(1.0))], seed=3, dtype=np.float64)
     edges = np.linspace(-5, 5, 1001)
@@ -447,8 +447,8 @@ def equation_6_jensen_shannon(seed: int = 0, m: int = 200_000) -> list[Check]:
 def theorem_1_global_minimum(seed: int = 0, steps: int = STEPS) -> list[Check]:
     """Theorem 1: C(G) ≥ −log 4, with equality if and only if p_g = p_data.
 
-    It speaks of the best of all D. If D must have a straight logit, p_g = N(0, 2²) reaches −log 4 against N(0, 1) too:
-    the two have one mean, and such a D sees no more than means.
+    It is about the best of all D. If D must have a straight logit, p_g = N(0, 2²) reaches −log 4 against N(0, 1) too:
+    the two have the same mean, and such a D sees only means.
     """
     p_data = Mixture((0.4, -1, 0.8), (0.6, 1.2, 0.6))
     rng = np.random.default_rng(seed)
@@ -553,7 +553,7 @@ def descend(steps: int, rate: float = 0.2, discriminator: str = "optimal", param
     """Prop. 2's descent of U(p_g, D) on 24 points, p_data = TWO_MODES; returns p_g, and the JSD before each step.
 
     discriminator  "optimal": D = D* before every step. "one step": k = 1, one gradient step on the table of D's logits.
-                   "fixed": the D* of the first p_g, for ever.
+                   "fixed": the D* of the first p_g.
     p_g            moves by p_g ← p_g exp(−rate·log(1 − D)), normalised: a small update in p_g space that leaves it a
                    distribution. Near p_data it multiplies the distance by 1 − rate/2, so "sufficiently small" is rate < 4.
     parametric     p_g = bell(θ), and θ descends instead, by the chain rule.
@@ -654,7 +654,7 @@ GENERATOR_DIVERGENCES = {
 
 
 def maximum_likelihood_cost() -> list[Check]:
-    """The lecture notes' third cost: at D = D*, −E_z[e^a] has the gradient of KL(p_data‖p_g), so it is maximum likelihood.
+    """Goodfellow's tutorial (2016), third cost: at D = D*, −E_z[e^a] has the gradient of KL(p_data‖p_g): maximum likelihood.
 
     With e^a* = p_data/p_g held fixed, −∇ ∫ p_g (p_data/p_g) dx = −∫ p_data ∇ log p_g dx. The other two costs descend
     different divergences: minimax that of Theorem 1, non-saturating one that Arjovsky and Bottou (2017) name.
@@ -744,7 +744,7 @@ def two_sample_reading(seed: int = 0, budget: int = BUDGET) -> list[Check]:
 def finite_set_overfitting(seed: int = 0, budget: int = BUDGET) -> list[Check]:
     """Section 3: D optimised to completion on a finite set overfits it: V rises to 0 on these rows and falls on others.
 
-    On others it falls below −log 4, which a D = ½ would have. With a thousand times the rows and the same number of updates
+    On others it falls below −log 4, the V of D = ½. With a thousand times the rows and the same number of updates
     the two V agree, near C(G).
     """
     judged = judgements(seed, budget)
