@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinygan import checks
 from tinygan.backend import Array, Rng, Scalar, Streams, random_generator
 from tinygan.errors import ArgumentError
 from tinygan.layers import Sigmoid
@@ -52,10 +53,10 @@ class Noise:
     n: int
 
     def __post_init__(self) -> None:
-        if self.kind not in PRIORS or self.n < 1:
-            raise ArgumentError(f"no such noise, {self}: choose one of {', '.join(PRIORS)}, and n of at least 1")
+        checks.choice("prior", self.kind, PRIORS), checks.integer("the noise's n", self.n)
 
     def __call__(self, rng: Rng, m: int, dtype: npt.DTypeLike = np.float32) -> Array:
+        checks.generator(rng), checks.integer("m", m), checks.float_dtype("dtype", dtype)
         if self.kind == "uniform":
             return (rng.random((m, self.n), dtype=dtype) * 2 - 1) * 3**0.5
         z = rng.standard_normal((m, self.n), dtype=dtype)
@@ -79,10 +80,9 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
 
     rng  a generator of random numbers, or an integer, the seed of a new one
     """
-    G, noise = generator.network, generator.noise
-    if n < 1:
-        raise ArgumentError(f"the number of samples must be at least 1, not {n}")
-    drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else rng
+    G, noise = checks.instance("generator", generator, Generator, "Generator(network, noise)").network, generator.noise
+    checks.integer("the number of samples", n)
+    drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else checks.generator(rng)
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
     return G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
 
@@ -122,19 +122,16 @@ class GAN:
         noise: Noise = Noise("uniform", 100), batch_size: int = 100, generator_cost: str = "non_saturating",
         k: int = 1, generator_steps: int = 1,
     ) -> None:  # fmt: skip
-        if generator_cost not in GENERATOR_COSTS:
-            raise ArgumentError(f"unknown generator cost {generator_cost!r}: choose one of {', '.join(GENERATOR_COSTS)}")
-        for name, number in ("k", k), ("generator_steps", generator_steps), ("batch_size", batch_size):
-            if number < 1:
-                raise ArgumentError(f"{name} must be at least 1, not {number}")
-        if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
-            raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
+        for name, network, optimizer in ("G", G, G_optimizer), ("D", D, D_optimizer):
+            checks.instance(name, network, Network, "a Network")
+            checks.optimizer_of(network, optimizer, f"{name}_optimizer")
         if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
             raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
         _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
-        self.noise, self.batch_size, self.generator_cost = noise, batch_size, generator_cost
-        self.k, self.generator_steps = k, generator_steps
+        self.noise, self.generator_cost = noise, checks.choice("generator cost", generator_cost, GENERATOR_COSTS)
+        self.k, self.generator_steps = checks.integer("k", k), checks.integer("generator_steps", generator_steps)
+        self.batch_size = checks.integer("batch_size", batch_size)
         self.G_grad, self.D_grad = G.xp.empty_like(G.theta), D.xp.empty_like(D.theta)
 
     # ---- Algorithm 1
@@ -150,7 +147,7 @@ class GAN:
             # "Sample minibatch of m noise samples {z⁽¹⁾, …, z⁽ᵐ⁾} from noise prior p_g(z)."
             z = self.sample_noise(streams)
             # "Sample minibatch of m examples {x⁽¹⁾, …, x⁽ᵐ⁾} from data generating distribution p_data(x)."
-            x = next(batches).x
+            x = self.next_examples(batches)
             # "Update the discriminator by ascending its stochastic gradient"
             D_cost = self.discriminator_step(x, z, streams["dropout"])
         # "end for"
@@ -163,7 +160,12 @@ class GAN:
 
     def sample_noise(self, streams: Streams) -> Array:
         """z ~ p_z, a minibatch (m, n)."""
-        return self.noise(streams["noise"], self.batch_size, self.G.dtype)
+        return self.noise(checks.stream(streams, "noise"), self.batch_size, self.G.dtype)
+
+    def next_examples(self, batches: Iterator[Batch]) -> Array:
+        """x ~ p_data, the next minibatch (m, d)."""
+        x: Array = checks.following(batches, f"k = {self.k} of {self.batch_size} rows")
+        return x
 
     def discriminator_step(self, x: Array, z: Array, rng: Rng | None) -> Scalar:
         """θ_d ← one update on ∇ J(D). θ_g is not touched: G's backward is never called."""
@@ -198,7 +200,7 @@ class GAN:
     def discriminator_gradient(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """∇ J(D) by θ_d, written into D_grad. Data and samples go through D together, or apart if a layer of D mixes rows."""
         self.D.require_own(x, "data")
-        if x.shape[1:] != samples.shape[1:]:
+        if x.shape != samples.shape:
             raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
         return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
@@ -271,11 +273,11 @@ class Simultaneous(GAN):
 
     def iteration(self, batches: Iterator[Batch], streams: Streams) -> dict[str, Scalar]:
         """As GAN.iteration, with both players' updates in one step."""
-        rng = streams["dropout"]
+        rng = checks.stream(streams, "dropout")
         for _ in range(self.k - 1):
-            z, x = self.sample_noise(streams), next(batches).x
+            z, x = self.sample_noise(streams), self.next_examples(batches)
             self.discriminator_step(x, z, rng)
-        z, x = self.sample_noise(streams), next(batches).x
+        z, x = self.sample_noise(streams), self.next_examples(batches)
         D_cost, G_cost = self.simultaneous_step(x, z, rng)
         for _ in range(self.generator_steps - 1):
             G_cost = self.generator_step(self.sample_noise(streams), rng)
@@ -314,6 +316,7 @@ VARIANTS: dict[str, type[GAN]] = {"simultaneous": Simultaneous, "alternating": G
 
 def _require_fit(G: Network, D: Network, noise: Noise) -> None:
     """One forward pass of one z through both networks. Raises ArgumentError unless it ends in one logit."""
+    checks.instance("noise", noise, Noise, 'Noise("uniform", 100)')
     try:
         a = D(G(G.xp.zeros((1, noise.n), G.dtype)))
     except ArgumentError as error:
