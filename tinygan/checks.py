@@ -113,7 +113,7 @@ def float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
         found = np.dtype(dtype) if dtype is not None else None
     except TypeError:
         found = None
-    if found not in FLOATS:
+    if found is None or found not in FLOATS:  # NumPy takes None for float64 when it compares, too
         raise ArgumentError(f"{name} must be float32 or float64, not {shown(dtype)}")
     return found
 
@@ -232,8 +232,8 @@ def _other_memory(name: str, vector: Any, owner: Any, other: str, array: Any, xp
         raise ArgumentError(f"{name} shares memory with {other}, which must not change with it: give an array of its own")
 
 
-def following(batches: Any, taken: str) -> Any:
-    """The x of the next minibatch. An iterator that has ended is an error that has a name, not the end of a loop."""
+def following(batches: Any, m: int, taken: str) -> Any:
+    """The x of the next minibatch, of m rows. An iterator that has ended is an error that has a name, not the end of a loop."""
     try:
         batch = next(batches)
     except StopIteration:
@@ -247,14 +247,54 @@ def following(batches: Any, taken: str) -> Any:
     x = getattr(batch, "x", None)
     if x is None:
         raise ArgumentError(f"a minibatch must be Batch(x), not {shown(batch)}")
+    if getattr(x, "ndim", 0) >= 2 and len(x) != m:
+        raise ArgumentError(f"a minibatch must have as many rows as the game's batch_size, {m}, not {x.shape}")
     return x
 
 
-def optimizer_of(network: Any, optimizer: Any, name: str) -> None:
-    """Raise ArgumentError unless the optimiser is over this network's own θ."""
+def optimizer_of(network: Any, optimizer: Any, name: str) -> Any:
+    """The optimiser, which must be over this network's own θ."""
     if getattr(optimizer, "theta", None) is not network.theta:
         raise ArgumentError(
             f"{name} must be an optimiser over the network's own θ, as MomentumSGD(G.theta, 0.1) is, not {shown(optimizer)}"
+        )
+    return optimizer
+
+
+def rows_like(name: str, shape: tuple[int, ...], low: float, high: float, needed: tuple[int, ...], ends: Any) -> None:
+    """Raise ArgumentError unless these rows, with values from `low` to `high`, can be outputs of G.
+
+    needed  the shape of one output     ends  the range of its last layer
+    """
+    if shape[1:] != needed:
+        words = f"{name} must be rows like G's samples, {('n', *needed)}, not {shape}".replace("'n'", "n")
+        flat = " (x.reshape(len(x), -1) makes rows)" if math.prod(shape[1:]) == math.prod(needed) else ""
+        raise ArgumentError(words + flat)
+    if low < ends[0] - ROUNDING or high > ends[1] + ROUNDING:
+        raise ArgumentError(
+            f"{name} go from {low:.4g} to {high:.4g}, but G's last layer makes values from {ends[0]} to {ends[1]}: scale the "
+            f"data to this range, or end G in a different layer"
+        )
+
+
+ROUNDING = 1e-3
+"""How far beyond a range a value may be because of rounding."""
+
+
+def same_scale(training: Any, validation: Any) -> None:
+    """Raise ArgumentError if one set is 50 times as wide as the other, or if their means are far apart.
+
+    Far apart: by 5 standard deviations of the rows' means, and by a twentieth of the training data's range.
+    """
+    means, others = (rows.reshape(len(rows), -1).mean(axis=1) for rows in (training, validation))
+    widths = [float(abs(rows - rows.mean()).mean()) for rows in (training, validation)]
+    apart, width = abs(float(means.mean()) - float(others.mean())), float(training.max() - training.min())
+    ratio = widths[1] / widths[0] if min(widths) > 0 and validation.size >= 10 else 1
+    if not 1 / 50 < ratio < 50 or apart > max(5 * float(means.std()), width / 20, 1e-6) > 1e-6:
+        ranges = (f"{float(rows.min()):.4g} to {float(rows.max()):.4g}" for rows in (training, validation))
+        raise ArgumentError(
+            "training data go from {}, validation data from {}: their means and widths differ too much, scale both in the "
+            "same way".format(*ranges)
         )
 
 
@@ -271,9 +311,16 @@ def finite_range(name: str, x: Any, dtype: np.dtype[Any]) -> tuple[float, float]
     return low, high
 
 
-@functools.lru_cache(maxsize=64)
 def rates(initial: Any, decay: Any, minimum: Any) -> None:
-    """Raise ArgumentError unless a learning rate can decay from `initial` to `minimum`. The answer is remembered."""
+    """Raise ArgumentError unless a learning rate can decay from `initial` to `minimum`. A schedule asks at each update."""
+    try:
+        _rates(initial, decay, minimum)
+    except TypeError:  # a list, or another value that cannot be remembered
+        _rates.__wrapped__(initial, decay, minimum)
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _rates(initial: Any, decay: Any, minimum: Any) -> None:
     real("minimum", minimum, "[0, inf)")
     real("decay, by which the learning rate is divided,", decay, "[1, inf)")
     if real("the initial learning rate", initial, "(0, inf)") < minimum:

@@ -17,12 +17,13 @@ import numpy.typing as npt
 from tinygan import checks
 from tinygan.backend import Array, Rng, Scalar, Streams, random_generator
 from tinygan.errors import ArgumentError
-from tinygan.layers import Sigmoid
+from tinygan.layers import ReLU, Reshape, Sigmoid, Tanh
 from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, softplus, value_function
 from tinygan.network import Caches, Network
 from tinygan.optim import Optimizer
 
 PRIORS = ("uniform", "gaussian", "spherical")
+RANGES: dict[type, tuple[float, float]] = {Sigmoid: (0, 1), Tanh: (-1, 1), ReLU: (0, np.inf)}  # of a G's last layer
 BLOCK = 1000  # samples made at a time
 
 
@@ -122,12 +123,11 @@ class GAN:
         noise: Noise = Noise("uniform", 100), batch_size: int = 100, generator_cost: str = "non_saturating",
         k: int = 1, generator_steps: int = 1,
     ) -> None:  # fmt: skip
-        for name, network, optimizer in ("G", G, G_optimizer), ("D", D, D_optimizer):
-            checks.instance(name, network, Network, "a Network")
-            checks.optimizer_of(network, optimizer, f"{name}_optimizer")
+        checks.instance("G", G, Network, "a Network"), checks.instance("D", D, Network, "a Network")
+        checks.optimizer_of(G, G_optimizer, "G_optimizer"), checks.optimizer_of(D, D_optimizer, "D_optimizer")
         if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
             raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
-        _require_fit(G, D, noise)
+        self.sample_shape = _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
         self.noise, self.generator_cost = noise, checks.choice("generator cost", generator_cost, GENERATOR_COSTS)
         self.k, self.generator_steps = checks.integer("k", k), checks.integer("generator_steps", generator_steps)
@@ -164,7 +164,7 @@ class GAN:
 
     def next_examples(self, batches: Iterator[Batch]) -> Array:
         """x ~ p_data, the next minibatch (m, d)."""
-        x: Array = checks.following(batches, f"k = {self.k} of {self.batch_size} rows")
+        x: Array = checks.following(batches, self.batch_size, f"k = {self.k} of {self.batch_size} rows")
         return x
 
     def discriminator_step(self, x: Array, z: Array, rng: Rng | None) -> Scalar:
@@ -200,7 +200,7 @@ class GAN:
     def discriminator_gradient(self, x: Array, samples: Array, rng: Rng | None) -> Gradient:
         """∇ J(D) by θ_d, written into D_grad. Data and samples go through D together, or apart if a layer of D mixes rows."""
         self.D.require_own(x, "data")
-        if x.shape != samples.shape:
+        if x.shape[1:] != samples.shape[1:]:
             raise ArgumentError(f"data must be rows like G's samples, {samples.shape}, not {x.shape}")
         return self.apart(x, samples, rng) if self.D.mixes_rows else self.together(x, samples, rng)
 
@@ -249,6 +249,11 @@ class GAN:
         """The game's settings, for a checkpoint: values that JSON can hold."""
         names = ("variant", "generator_cost", "k", "generator_steps", "batch_size")
         return {name: getattr(self, name) for name in names} | {"prior": self.noise.kind, "noise": self.noise.n}
+
+    def require_rows(self, name: str, shape: tuple[int, ...], low: float, high: float) -> None:
+        """Raise ArgumentError unless data of this shape, from low to high, are like G's samples, in its last layer's range."""
+        ends = [RANGES.get(type(layer), (-np.inf, np.inf)) for layer in self.G.layers if not isinstance(layer, Reshape)]
+        checks.rows_like(name, shape, low, high, self.sample_shape, ends[-1])
 
     def report(self, held_out: Batch, streams: Streams) -> dict[str, Scalar]:
         """V(D, G), mean D(x) and mean D(G(z)) over held-out data and as many samples, without dropout."""
@@ -314,12 +319,13 @@ VARIANTS: dict[str, type[GAN]] = {"simultaneous": Simultaneous, "alternating": G
 """The three variants by their names, for command lines."""
 
 
-def _require_fit(G: Network, D: Network, noise: Noise) -> None:
-    """One forward pass of one z through both networks. Raises ArgumentError unless it ends in one logit."""
+def _require_fit(G: Network, D: Network, noise: Noise) -> tuple[int, ...]:
+    """One forward pass of one z through both networks; the shape of a sample. ArgumentError unless it ends in one logit."""
     checks.instance("noise", noise, Noise, 'Noise("uniform", 100)')
     try:
-        a = D(G(G.xp.zeros((1, noise.n), G.dtype)))
+        a = D(samples := G(G.xp.zeros((1, noise.n), G.dtype)))
     except ArgumentError as error:
         raise ArgumentError(f"noise of {noise.n} dimensions, G, and D on samples of G do not fit: {error}") from error
     if a.shape != (1, 1):
         raise ArgumentError(f"D must end in one logit for each row, (m, 1): it gives {a.shape} for one sample")
+    return samples.shape[1:]

@@ -175,9 +175,10 @@ class Network:
 
     def require_own(self, array: object, name: str) -> None:
         """Raise ArgumentError unless the array is of this network's module and dtype."""
-        kind = getattr(array, "dtype", type(array).__name__)
-        if get_array_module(array) is not self.xp or kind != self.dtype or isinstance(array, checks.MASKED):
-            found = f"{type(array).__module__} in {kind}"
+        kind = getattr(array, "dtype", None)
+        own = kind is not None and kind == self.dtype and get_array_module(array) is self.xp
+        if not own or isinstance(array, checks.MASKED):
+            found = f"{type(array).__module__}.{type(array).__name__} in {kind}"
             raise ArgumentError(f"the network is of {self.xp.__name__} in {self.dtype}, its {name} of {found}: convert it")
 
     def _require_mine(self, cache: Caches) -> None:

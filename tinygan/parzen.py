@@ -128,7 +128,7 @@ class ParzenWindow:
         return float(log_p.mean()), float(log_p.std()) / len(x) ** 0.5
 
     def _select_sigma(self, validation: Array, sigmas: Sequence[float]) -> tuple[float, Any]:
-        widths = _widths(sigmas)
+        widths = list(sigmas)
         validation, validation_range = self._check_rows(validation, "validation")
         _warn_range(self._range, validation_range)
         means = to_host(self._log_densities(validation, widths).mean(axis=1))
@@ -199,6 +199,7 @@ def select_sigma(samples: Array, validation: Array, sigmas: Sequence[float]) -> 
     The distances do not depend on σ, so they are computed once. The authors use AUTHORS_SIGMAS and the first 1,000
     validation images of MNIST.
     """
+    sigmas = _widths(sigmas)
     window = ParzenWindow(sigma=1).fit(samples)
     _warn_few_samples(window.n_samples)
     return window._select_sigma(validation, sigmas)
@@ -250,9 +251,10 @@ def evaluate(samples: Array, validation: Array, test: Array, sigmas: Sequence[fl
     Source: section 5 of the paper, and the authors' code: 10,000 samples, the first 1,000 validation images of MNIST,
     AUTHORS_SIGMAS, the whole test set.
     """
-    window = ParzenWindow(sigma=1).fit(samples)
-    _warn_few_samples(window.n_samples)
     sigmas = _widths(sigmas)  # once: a generator would be empty afterwards
+    window = ParzenWindow(sigma=1).fit(samples)
+    window._check_rows(test, "test")  # before any time is spent
+    _warn_few_samples(window.n_samples)
     window.sigma, means = window._select_sigma(validation, sigmas)
     mean, standard_error = window._mean_and_standard_error(test, "test")
     return ParzenResult(
