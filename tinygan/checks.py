@@ -196,8 +196,10 @@ def uint8(name: str, value: Any) -> Any:
 
 def numeric(name: str, value: Any) -> Any:
     """A finite number, or an array of finite numbers, as a host array."""
-    unmasked(name, value)
-    found = np.asarray(value) if isinstance(value, numbers.Number | np.ndarray | list | tuple) else np.empty(0, object)
+    try:
+        found = np.asarray(unmasked(name, value))
+    except (ValueError, TypeError):  # lists of different lengths, or an array on a device
+        found = np.empty(0, object)
     if found.dtype.kind not in "fiu" or not np.isfinite(found).all():
         raise ArgumentError(f"{name} must be a finite number, or an array of finite numbers, not {shown(value)}")
     return found
@@ -215,7 +217,7 @@ def assigned(values: Any, vector: Any) -> Any:
     return unmasked("the vector", values)
 
 
-def like(name: str, vector: Any, theta: Any, xp: Any, others: Mapping[str, Any]) -> None:
+def like(name: str, vector: Any, theta: Any, xp: Any, others: Mapping[str, Any]) -> Any:
     """A vector like θ, in memory of its own: it shares none with θ, nor with the others."""
     if getattr(vector, "shape", None) != theta.shape or vector.dtype != theta.dtype or not isinstance(vector, xp.ndarray):
         raise ArgumentError(f"{name} must be like θ, {shown(theta)}, not {shown(vector)}")
@@ -225,6 +227,7 @@ def like(name: str, vector: Any, theta: Any, xp: Any, others: Mapping[str, Any])
     _other_memory(name, vector, owner, "θ", theta, xp)
     for other, array in others.items():
         _other_memory(name, vector, owner, other, array, xp)
+    return vector
 
 
 def _other_memory(name: str, vector: Any, owner: Any, other: str, array: Any, xp: Any) -> None:
@@ -261,6 +264,15 @@ def optimizer_of(network: Any, optimizer: Any, name: str) -> Any:
     return optimizer
 
 
+def optimizer_attribute(held: Mapping[str, Any], name: str, value: Any, intervals: Mapping[str, str]) -> Any:
+    """The value that an optimiser's attribute is set to: a number in its interval; θ and the state are never replaced."""
+    if name in intervals and not (name == "learning_rate" and callable(value)):
+        return real(f"the {name.replace('_', ' ')}", value, intervals[name])
+    if name in held and name in ("theta", *held.get("state", ())) and value is not held[name]:
+        raise ArgumentError(f"write into {name}, which a checkpoint holds: optimizer.{name}[...] = …, not {shown(value)}")
+    return value
+
+
 def rows_like(name: str, shape: tuple[int, ...], low: float, high: float, needed: tuple[int, ...], ends: Any) -> None:
     """Raise ArgumentError unless these rows, with values from `low` to `high`, can be outputs of G.
 
@@ -286,11 +298,13 @@ def same_scale(training: Any, validation: Any) -> None:
 
     Far apart: by 5 standard deviations of the rows' means, and by a twentieth of the training data's range.
     """
+    many = len(validation) >= 10  # the mean of a few rows says little
     means, others = (rows.reshape(len(rows), -1).mean(axis=1) for rows in (training, validation))
     widths = [float(abs(rows - rows.mean()).mean()) for rows in (training, validation)]
     apart, width = abs(float(means.mean()) - float(others.mean())), float(training.max() - training.min())
-    ratio = widths[1] / widths[0] if min(widths) > 0 and validation.size >= 10 else 1
-    if not 1 / 50 < ratio < 50 or apart > max(5 * float(means.std()), width / 20, 1e-6) > 1e-6:
+    ratio = widths[1] / widths[0] if many and min(widths) > 0 else 1
+    far = many and width > 0 and apart > max(5 * float(means.std()), width / 20)
+    if far or not 1 / 50 < ratio < 50:
         ranges = (f"{float(rows.min()):.4g} to {float(rows.max()):.4g}" for rows in (training, validation))
         raise ArgumentError(
             "training data go from {}, validation data from {}: their means and widths differ too much, scale both in the "
@@ -298,15 +312,18 @@ def same_scale(training: Any, validation: Any) -> None:
         )
 
 
-def finite_range(name: str, x: Any, dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The smallest and the largest number of x. Raises ArgumentError if one is NaN, or beyond the dtype."""
+def finite_range(name: str, x: Any, dtype: np.dtype[Any], first: int = 0) -> tuple[float, float]:
+    """The smallest and the largest number of x. Raises ArgumentError if one is NaN, or beyond the dtype.
+
+    first  the number of x's first row in a larger array
+    """
     low, high = float(x.min()), float(x.max())
     largest = float(np.finfo(dtype).max)
     if not (-largest <= low and high <= largest):
         rows = (~(abs(x) <= largest)).reshape(len(x), -1).any(axis=1)
         raise ArgumentError(
             f"{name}: {int(rows.sum())} of {len(x)} rows have NaN or numbers that are not finite in {dtype}, the first is row "
-            f"{int(rows.argmax())}: correct or remove these rows"
+            f"{first + int(rows.argmax())}: correct or remove these rows"
         )
     return low, high
 

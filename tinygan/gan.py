@@ -252,8 +252,8 @@ class GAN:
 
     def require_rows(self, name: str, shape: tuple[int, ...], low: float, high: float) -> None:
         """Raise ArgumentError unless data of this shape, from low to high, are like G's samples, in its last layer's range."""
-        ends = [RANGES.get(type(layer), (-np.inf, np.inf)) for layer in self.G.layers if not isinstance(layer, Reshape)]
-        checks.rows_like(name, shape, low, high, self.sample_shape, ends[-1])
+        last = [type(layer) for layer in self.G.layers if not isinstance(layer, Reshape)] or [Network]
+        checks.rows_like(name, shape, low, high, self.sample_shape, RANGES.get(last[-1], (-np.inf, np.inf)))
 
     def report(self, held_out: Batch, streams: Streams) -> dict[str, Scalar]:
         """V(D, G), mean D(x) and mean D(G(z)) over held-out data and as many samples, without dropout."""

@@ -128,8 +128,7 @@ class Network:
         self._require_mine(cache)
         if dy.shape != cache.shape:
             raise ArgumentError(f"dy must have the shape of the output, {cache.shape}, not {dy.shape}")
-        if grad is not None:
-            checks.like("grad", grad, self._theta, self.xp, {"the statistics": self._statistics})
+        grad is None or checks.like("grad", grad, self._theta, self.xp, {"the statistics": self._statistics})
         grads = [None] * len(self.layers) if grad is None else self._by_layer(self._layout, grad)
         lowest = 0 if need_dx else self._layout[0][0] if self._layout and grad is not None else len(self.layers)
         for i in reversed(range(lowest, len(self.layers))):

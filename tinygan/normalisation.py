@@ -30,8 +30,8 @@ class BatchNorm(Layer):
         require_positive(self, n=n)
         self.n, self.momentum = int(n), checks.real("BatchNorm: momentum", momentum, "[0, 1)")
         self.epsilon = checks.real("BatchNorm: epsilon", epsilon, "(0, inf)")
-        self.declarations = {"gamma": ((n,), Constant(1.0)), "beta": ((n,), Constant(0.0))}
-        self.statistic_declarations = {"mean": ((n,), Constant(0.0)), "var": ((n,), Constant(1.0))}
+        self.declarations = {"gamma": ((self.n,), Constant(1.0)), "beta": ((self.n,), Constant(0.0))}
+        self.statistic_declarations = {"mean": ((self.n,), Constant(0.0)), "var": ((self.n,), Constant(1.0))}
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if x.ndim < 2 or x.shape[-1] != self.n:

@@ -1,7 +1,7 @@
 """Momentum SGD and Adam on one flat vector, the released code's two schedules, and the max column norm."""
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,17 +27,20 @@ class Optimizer:
     after          after() is called after each update, as for a max column norm (max_column_norm)
     .updates       how many updates were made
     .state         named vectors like θ that the next update needs: saved with θ in a checkpoint
+    .intervals     the numbers that may be set, and where they must lie: checked whenever one is set
     """
+
+    intervals: Mapping[str, str] = {"learning_rate": "(0, inf)"}
 
     def __init__(self, theta: Array, learning_rate: Rate, after: After = None) -> None:
         checks.array("an optimiser's theta, such as net.theta,", theta, "(n,)")
-        if not callable(learning_rate):
-            checks.real("the learning rate", learning_rate, "(0, inf)")
-        if after is not None:
-            checks.function("after", after, "after=lambda: max_column_norm(net.layers[0].W, 2)")
+        after is None or checks.function("after", after, "after=lambda: max_column_norm(net.layers[0].W, 2)")
         self.theta, self.learning_rate, self.after = theta, learning_rate, after
         self.updates = 0
         self.state: dict[str, Array] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, checks.optimizer_attribute(vars(self), name, value, self.intervals))
 
     def learning_rate_at(self, t: int) -> float:
         """The η of the t-th update, t = 1, 2, … Raises ArgumentError unless it is finite and at least 0."""
@@ -51,7 +54,7 @@ class Optimizer:
 
     def step(self, grad: Array) -> None:
         """One update, in place, with the gradient ∇ of the cost that is minimised. `grad` is not changed."""
-        xp = get_array_module(grad)
+        xp = get_array_module(self.theta)
         checks.like("grad", grad, self.theta, xp, self.state)
         # The update waits for memory, not for arithmetic. So it runs over the vectors once, in chunks that fit into the cache.
         # On a device there is one fast memory, and the whole vector is one chunk.
@@ -74,15 +77,17 @@ class MomentumSGD(Optimizer):
     .velocity                     v, like theta, starts at 0
     """
 
+    intervals = {**Optimizer.intervals, "momentum": "[0, 1)"}
+
     def __init__(self, theta: Array, learning_rate: Rate, momentum: float = 0.0, *, after: After = None) -> None:
         super().__init__(theta, learning_rate, after)
-        self.momentum = checks.real("the momentum", momentum, "[0, 1)")
+        self.momentum = momentum
         self.velocity: Array = get_array_module(theta).zeros_like(theta)
         self.state = {"velocity": self.velocity}
 
     def update(self, grad: Array, chunk: int) -> None:
         xp = get_array_module(grad)
-        eta, mu = self.next_learning_rate, checks.real("the momentum", self.momentum, "[0, 1)")
+        eta, mu = self.next_learning_rate, self.momentum
         eta_grad = xp.empty_like(grad[:chunk])
         for start in range(0, len(grad), chunk):
             part = slice(start, start + chunk)
@@ -101,14 +106,14 @@ class Adam(Optimizer):
     Source: Kingma and Ba 2015, Algorithm 1. The paper's own nets use momentum.
     """
 
+    intervals = {**Optimizer.intervals, "beta1": "[0, 1)", "beta2": "[0, 1)", "epsilon": "(0, inf)"}
+
     def __init__(
         self, theta: Array, learning_rate: Rate, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8, *,
         after: After = None,
     ) -> None:  # fmt: skip
         super().__init__(theta, learning_rate, after)
-        self.beta1 = checks.real("Adam: beta1, β₁,", beta1, "[0, 1)")
-        self.beta2 = checks.real("Adam: beta2, β₂,", beta2, "[0, 1)")
-        self.epsilon = checks.real("Adam: epsilon, ε,", epsilon, "(0, inf)")
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         xp = get_array_module(theta)
         self.first_moment: Array = xp.zeros_like(theta)
         self.second_moment: Array = xp.zeros_like(theta)

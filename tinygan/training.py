@@ -109,10 +109,10 @@ class Trainer:
         if any((network.xp, network.dtype) != (self.xp, self.dtype) for network in networks):
             raise ArgumentError("the players' networks must be of one backend and one dtype")
         own = getattr(model, "batch_size", None)
-        batch_size = checks.integer("batch_size", own or 100 if batch_size is None else batch_size, 0)
+        batch_size = own or 100 if batch_size is None else batch_size
         if own not in (None, batch_size):
             raise ArgumentError(f"the model's minibatches have {own} rows, the trainer's {batch_size}: give one batch_size")
-        self.batch_size, self.seed = batch_size, checks.integer("seed", seed, 0)
+        self.batch_size, self.seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
         self.momentum = checks.function("momentum", momentum, "momentum=lambda epoch: 0.5")
         self.prepare = checks.function("prepare", prepare, "prepare=pixels")
         self.images, self.labels = self._arrays(train)
@@ -125,7 +125,7 @@ class Trainer:
             self._floats(rows[:1], f"{name} data: ")
         self.held_out = Batch(self._floats(images), labels)
         self._require_rows(images)
-        if batch_size < 1 or len(self.images) < model.draws * batch_size:
+        if len(self.images) < model.draws * batch_size:
             raise ArgumentError(
                 f"{len(self.images)} rows are too few for {model.draws} minibatches of {batch_size}: lower batch_size or k"
             )
@@ -283,6 +283,8 @@ class Trainer:
     def _require_rows(self, validation: Array) -> None:
         """Raise ArgumentError unless the data are finite, on one scale, and like what the model makes."""
         some = self._floats(self.images[:: max(1, len(self.images) // REPORT_ROWS)])
+        if not self.xp.isfinite(some).all():
+            self._require_finite_data()
         fit = getattr(self.model, "require_rows", lambda *_: None)
         for name, stored, floats in ("training", self.images, some), ("validation", validation, self.held_out.x):
             whole = stored if stored.dtype.kind == "f" else floats
@@ -293,7 +295,7 @@ class Trainer:
         """Raise ArgumentError if `prepare` makes numbers that are not finite. Asked where training has diverged."""
         for first in range(0, len(self.images), REPORT_ROWS):
             rows = self._floats(self.images[first : first + REPORT_ROWS])
-            checks.finite_range(f"training data from row {first} on", rows, self.dtype)
+            checks.finite_range("training data", rows, self.dtype, first)
 
     def _finite(self) -> Array:
         """1 if every parameter and every statistic is finite, else 0: on the device."""
