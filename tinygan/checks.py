@@ -107,6 +107,13 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], example: str)
     return value
 
 
+def having(name: str, value: Any, attributes: Collection[str], example: str) -> Any:
+    """An object of any class that has these attributes; the example says how one is made."""
+    if any(not hasattr(value, attribute) for attribute in attributes):
+        raise ArgumentError(f"{name} must be {example}, not {shown(value)}")
+    return value
+
+
 def float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     """float32 or float64. None is refused: NumPy would take it for float64."""
     try:

@@ -81,7 +81,7 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
 
     rng  a generator of random numbers, or an integer, the seed of a new one
     """
-    G, noise = checks.instance("generator", generator, Generator, "Generator(network, noise)").network, generator.noise
+    G, noise = checks.having("generator", generator, ("network", "noise"), "Generator(network, noise)").network, generator.noise
     checks.integer("the number of samples", n)
     drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else checks.generator(rng)
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
@@ -321,7 +321,7 @@ VARIANTS: dict[str, type[GAN]] = {"simultaneous": Simultaneous, "alternating": G
 
 def _require_fit(G: Network, D: Network, noise: Noise) -> tuple[int, ...]:
     """One forward pass of one z through both networks; the shape of a sample. ArgumentError unless it ends in one logit."""
-    checks.instance("noise", noise, Noise, 'Noise("uniform", 100)')
+    checks.having("noise", noise, ("n", "__call__"), 'Noise("uniform", 100)')
     try:
         a = D(samples := G(G.xp.zeros((1, noise.n), G.dtype)))
     except ArgumentError as error:

@@ -177,7 +177,7 @@ class Network:
         kind = getattr(array, "dtype", None)
         own = kind is not None and kind == self.dtype and get_array_module(array) is self.xp
         if not own or isinstance(array, checks.MASKED):
-            found = f"{type(array).__module__}.{type(array).__name__} in {kind}"
+            found = f"{type(array).__module__} in {kind or type(array).__name__}"
             raise ArgumentError(f"the network is of {self.xp.__name__} in {self.dtype}, its {name} of {found}: convert it")
 
     def _require_mine(self, cache: Caches) -> None:

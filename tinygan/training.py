@@ -345,7 +345,7 @@ def _require_model(model: Any) -> None:
         raise ArgumentError("the model has no players: a Trainer needs at least one, a network with its optimiser")
     vectors: dict[str, Any] = {}
     for player, pair in model.players.items():
-        checks.instance(f"the player {player!r}", pair, Player, "Player(network, optimizer)")
+        checks.having(f"the player {player!r}", pair, ("network", "optimizer"), "Player(network, optimizer)")
         checks.instance(f"the network of {player!r}", pair.network, Network, "a Network")
         checks.optimizer_of(pair.network, pair.optimizer, f"the optimizer of {player!r}")
         if player == "state":

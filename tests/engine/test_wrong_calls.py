@@ -275,6 +275,7 @@ LOST = {  # a mask or an imaginary part would be lost
     "discriminator_step": (lambda a: game().discriminator_step(a(PIXELS[:M]), np.zeros((M, 3)), None), "data"),
 }
 
+BY_MODULE = ("forward", "backward", "discriminator_step")  # these errors name the array's module, not its class
 MANY = [
     *((f"{kind} {name}: {value!r}", call, value, (fact, value) if kind in ("size", "seed", "number", "share") else (fact,))
       for kind, table, values in (
@@ -282,7 +283,7 @@ MANY = [
         ("dtype", DTYPES, NO_DTYPES), ("array", ARRAYS, NO_ARRAYS),
     ) for (name, (call, fact)), value in itertools.product(table.items(), values)),
     *((f"{kind} {name}", call, array, (fact, word)) for name, (call, fact) in LOST.items() for kind, array, word in (
-        ("masked", masked, "MaskedArray"), ("complex", lambda x: x * (1 + 1j), "complex128"),
+        ("masked", masked, "numpy.ma" if name in BY_MODULE else "MaskedArray"), ("complex", lambda x: x * (1 + 1j), "complex128"),
     )),
 ]  # fmt: skip
 
