@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygan import checks
 from tinygan.errors import ArgumentError
 from tinygan.init import Init
 from tinygan.layers import Declarations, Layer
@@ -46,10 +47,13 @@ def class_name(kind: type[Layer]) -> str:
 
 def build_layers(description: Description, own: Iterable[type[Layer]] = ()) -> list[Layer]:
     """New layers from a description (see Network.describe and Network.build). This allocates no parameters."""
+    for kind in (own := checks.items("layers", own, "layers=[MyLayer]")):
+        if not (isinstance(kind, type) and issubclass(kind, Layer)):
+            raise ArgumentError(f"layers must be classes of layers, as in layers=[MyLayer], not {checks.shown(kind)}")
     known = {class_name(kind): kind for kind in _subclasses(Layer) if ":" not in class_name(kind)}
     mine = {kind.__qualname__: kind for kind in own}
     layers = []
-    for i, entry in enumerate(description):
+    for i, entry in enumerate(checks.items("a description", description, "network.describe()")):
         try:
             name, config = entry["class"], dict(entry["config"])
             module, _, bare = name.rpartition(":")

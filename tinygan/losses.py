@@ -9,6 +9,7 @@ those of these means. Values are returned as 0-d arrays or scalars of the backen
 
 import numpy as np
 
+from tinygan import checks
 from tinygan.backend import Array, Scalar, get_array_module
 from tinygan.errors import ArgumentError, DivergenceError
 
@@ -97,7 +98,8 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Scalar, Array]:
     Raises ArgumentError for other shapes, for labels that are not integers and, on the host, for labels out of range. On a
     device the range is not checked, since the check would wait for the device.
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu" or not len(logits):
+    checks.array("logits (m, n)", logits, "(…)"), checks.array("labels (m,)", labels, "(…)", "iu")
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(logits):
         found = f"{logits.shape}, {labels.shape} in {labels.dtype}"
         raise ArgumentError(f"logits (m, n) and m integer labels are needed, not {found}")
     xp = get_array_module(logits)
@@ -123,6 +125,7 @@ def squared_error(y: Array, target: Array) -> tuple[Scalar, Array]:
 
 
 def _require_alike(y: Array, target: Array) -> None:
+    checks.array("outputs", y, "(m, …)"), checks.array("targets", target, "(m, …)")
     if y.shape != target.shape or y.ndim < 2 or not len(y):
         raise ArgumentError(f"outputs and targets must have one shape, (m, …) with m ≥ 1, not {y.shape} and {target.shape}")
     if y.dtype != target.dtype:
@@ -131,5 +134,5 @@ def _require_alike(y: Array, target: Array) -> None:
 
 def _require_logits(*logits: Array) -> None:
     for a in logits:
-        if a.ndim != 2 or a.shape[1] != 1 or len(a) == 0:
-            raise ArgumentError(f"logits must have shape (m, 1) with m ≥ 1, not {a.shape}")
+        if checks.array("logits", a, "(m, 1)").shape[1] != 1 or len(a) == 0 or a.dtype != logits[0].dtype:
+            raise ArgumentError(f"logits must have shape (m, 1) with m ≥ 1 and one dtype, not {a.shape} in {a.dtype}")
