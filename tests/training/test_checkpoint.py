@@ -416,7 +416,7 @@ def test_what_cannot_be_written_is_refused_by_name(tmp_path):
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
