@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import itertools
 import json
 import os
 import socket
@@ -15,6 +16,8 @@ from pathlib import Path
 from tinygan.errors import ArgumentError
 
 LOCK = "run.lock"
+WINDOWS = os.name == "nt"
+ATTEMPTS = 1000
 BEYOND = 2**20  # the byte that Windows locks: behind the text, which others have to read
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
@@ -71,11 +74,13 @@ class FolderLock:
             ) from error
 
     def _acquire(self) -> int:
-        while True:  # again if its last owner removes the file, or the folder, in between
-            self.made[:0] = [each for each in make_folder(self.path.parent) if each not in self.made]
+        for attempt in itertools.count(1):  # again if its last owner removes the file, or the folder, in between
             try:
+                self.made[:0] = [each for each in make_folder(self.path.parent) if each not in self.made]
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):
+                if attempt == ATTEMPTS:
+                    raise
                 continue
             try:
                 if not _lock(descriptor, self.path.parent):
@@ -94,6 +99,7 @@ class FolderLock:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
+        raise AssertionError
 
     def _owner(self) -> str:
         for _ in range(20):  # it may not have written its name yet
@@ -106,7 +112,7 @@ class FolderLock:
     def release(self) -> None:
         """Let others have the folder."""
         steps = [lambda: self.path.unlink(missing_ok=True), lambda: os.close(self._descriptor)]
-        for step in reversed(steps) if os.name == "nt" else steps:  # Windows removes no file that is open
+        for step in reversed(steps) if WINDOWS else steps:  # Windows removes no file that is open
             with contextlib.suppress(OSError):
                 step()
         self._remove_folders()

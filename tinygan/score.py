@@ -87,13 +87,12 @@ def _read_rows(path: str) -> Array:
         # read_idx says to fetch a damaged file again. That is no advice here: these may be somebody's only samples.
         reason = "neither .npy nor intact IDX" if isinstance(error, DataError) else getattr(error, "strerror", None) or error
         raise DataError(f"{path}: {reason}: give numbers in a .npy file, as numpy.save writes it, or in IDX") from error
-    floats = 8 if images.dtype.itemsize >= 8 else 4
     if images.ndim < 2 or not images.size or images.dtype.kind != "f" and images.dtype != np.uint8:
         raise DataError(
             f"{path}: {images.dtype} of shape {images.shape} is no set of images: give uint8 or float pixels of shape (n, …)"
             + (", not labels" if images.ndim == 1 else "")
         )
-    _require_room(path, images.dtype, images.shape, images.size * floats)
+    _require_room(path, images.dtype, images.shape)
     if images.dtype == np.uint8:
         images = pixels(images)
     return images.reshape(len(images), -1).astype(np.float64 if images.dtype.itemsize >= 8 else np.float32, copy=False)
@@ -107,8 +106,7 @@ def _read_npy(file: io.BufferedReader) -> Array:
         raise ValueError(f"version {version} of .npy")
     shape, _, dtype = read_header(file)
     promised, held = dtype.itemsize * math.prod(shape), os.fstat(file.fileno()).st_size - file.tell()
-    if not dtype.hasobject:
-        _require_room(file.name, dtype, shape, promised)
+    _require_room(file.name, dtype, shape)
     if promised != held and not dtype.hasobject:
         raise ValueError(f"its header promises {promised} bytes of data, {held} are there")
     file.seek(0)
@@ -116,7 +114,9 @@ def _read_npy(file: io.BufferedReader) -> Array:
     return array
 
 
-def _require_room(path: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> None:
+def _require_room(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Raise DataError unless these numbers take at most MAX_BYTES as the floats that are computed with."""
+    size = (8 if dtype.itemsize >= 8 else 4) * math.prod(shape)
     if size > MAX_BYTES:
         needs = f"{dtype} of shape {shape} needs {size} bytes, at most {MAX_BYTES} are read"
         raise _TooLargeError(f"{path}: {needs}: give fewer rows, or float32 in the place of float64")
