@@ -226,6 +226,7 @@ class Run:
     run.json          settings, data, environment; at the end, results, or how the run diverged
     samples/          epoch-0000.png …, G(z) of the same z;  samples.gif shows them all
     curves.png        the columns of metrics.csv
+    run.lock          while the run lasts, who holds the folder: no second process writes into it
     """
 
     def __init__(self, name: str, args: argparse.Namespace, columns: tuple[str, ...] = COLUMNS) -> None:
