@@ -149,6 +149,26 @@ def test_many_that_want_one_folder_hold_it_one_after_the_other(tmp_path):
     assert not (tmp_path / "runs" / "a" / LOCK).exists()
 
 
+@pytest.mark.parametrize("with_folder", [False, True])
+def test_a_file_that_its_last_owner_removes_meanwhile_is_not_taken_for_the_lock(tmp_path, monkeypatch, with_folder):
+    import fcntl
+
+    folder, real = tmp_path / "a", fcntl.flock
+
+    def removed_first(*arguments):
+        monkeypatch.setattr(fcntl, "flock", real)
+        (folder / LOCK).unlink()
+        if with_folder:
+            folder.rmdir()
+        real(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with hold(folder):
+        assert json.loads((folder / LOCK).read_text())["pid"] == os.getpid()
+        with refused(folder, "in use"), hold(folder):
+            pass
+
+
 def test_of_two_runs_started_at_once_in_one_folder_one_trains_and_the_other_is_told_so(data, tmp_path):
     code = "import tinygan.run as r, mnist, sys\nr.SAMPLES, r.draw_curves = 50, print\nprint('ready', flush=True)\n"
     code += "sys.stdin.readline()\nr.main(mnist.program)"
