@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import idx
+from helpers import idx, refused
 
 from tinygan import datasets
 from tinygan.backend import pixels
@@ -127,10 +127,42 @@ def test_a_file_gzipped_in_several_members_is_still_mnist(tmp_path, mnist):
     assert load_mnist(folder).name == "mnist"
 
 
-def test_of_a_gzipped_and_a_plain_file_the_gzipped_is_read(tmp_path, mnist, tiny_set):
-    folder = write_set(tmp_path / "set", mnist)
-    write_set(folder, tiny_set(seed=1), zipped=False)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gzipped_and_a_plain_file_must_say_the_same(tmp_path, mnist, tiny_set, name, capsys):
+    folder = write_set(write_set(tmp_path / "set", mnist), mnist, zipped=False)
     assert load_mnist(folder).name == "mnist"
+    assert capsys.readouterr().err == ""
+    write_set(folder, {name: tiny_set(seed=1)[name]}, zipped=False)
+    with refused(folder / name, folder / f"{name}.gz", mnist[name].shape, error=DataError):
+        load_mnist(folder)
+
+
+@pytest.mark.parametrize("damaged", ["gz", "plain", "both"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sound_copy_stands_in_for_a_damaged_one_with_a_line_that_says_so(tmp_path, mnist, name, damaged, capsys):
+    folder = write_set(write_set(tmp_path / "set", mnist), mnist, zipped=False)
+    paths = {"gz": folder / f"{name}.gz", "plain": folder / name}
+    for kind in paths if damaged == "both" else [damaged]:
+        paths[kind].write_bytes(paths[kind].read_bytes()[:-3])
+    if damaged == "both":
+        with refused(name, error=DataError):
+            load_mnist(folder)
+        return
+    assert load_mnist(folder).name == "mnist"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(str(path) in line for path in paths.values())
+
+
+def test_the_digest_is_of_the_content_alone(tmp_path, mnist, tiny_set):
+    """Not of the name of the folder, nor of how the files are packed; and of every image and every label, and their shapes."""
+    one = load_mnist(write_set(tmp_path / "one" / "raw", mnist))
+    same = load_mnist(write_set(tmp_path / "two", mnist, zipped=False))
+    assert one.digest == same.digest
+    assert len(one.digest) == 16
+    turned = {name: array.reshape(len(array), 5, 4) if array.ndim == 3 else array for name, array in mnist.items()}
+    others = [mnist | {name: mnist[name] ^ 1} for name in NAMES] + [tiny_set(seed=1), turned]
+    digests = {load_mnist(write_set(tmp_path / str(i) / "raw", other)).digest for i, other in enumerate(others)}
+    assert len(digests | {one.digest}) == len(others) + 1
 
 
 # ---- load_mnist: where it looks

@@ -402,8 +402,6 @@ def test_the_whole_run_works_on_a_device(strict_xp, run):
     folder = run("a", "--epochs", 2, "--backend", "cupy")
     run("a", "--epochs", 3, "--backend", "cupy", "--resume")
     assert results(folder)[:2] == results(run("whole", "--epochs", 3, "--backend", "cupy"))[:2]
-    with pytest.raises(CheckpointError, match="backend.* cupy .* numpy "):
-        run("a", "--epochs", 4, "--resume")  # their random streams differ
 
 
 @pytest.mark.parametrize(

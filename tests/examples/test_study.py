@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -211,6 +212,28 @@ def test_annealing_resumes_from_its_own_checkpoint_alone(run, data, monkeypatch)
 
 
 @pytest.mark.usefixtures("tiny_counts")
+def test_while_annealing_holds_the_folder_no_run_and_no_other_annealing_writes_into_it(run, data, monkeypatch):
+    folder = run("a", "--epochs", 2, "--keep-checkpoints", 2)
+    path, refusals = folder / "checkpoint-0002.npz", []
+    monkeypatch.setattr(anneal, "RESULTS", folder / "anneal.json")
+    monkeypatch.setattr(sys, "argv", ["anneal.py", str(path), "--epochs", "1", "--data", str(data)])
+
+    def others(*_):
+        with refused(folder, os.getpid()):
+            run("a", "--epochs", 3, "--resume")
+        monkeypatch.setattr(sys, "argv", ["anneal.py", str(path)])
+        with refused(folder, os.getpid()):
+            anneal.main()
+        refusals.append(2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(anneal, "anneal", others)
+    with pytest.raises(KeyboardInterrupt):
+        anneal.main()
+    assert refusals == [2]
+    run("a", "--epochs", 3, "--resume")  # it is free again
+
+
 def test_a_finished_annealing_is_not_repeated_when_a_later_one_was_interrupted(run, data, monkeypatch):
     folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
     paths = [folder / f"checkpoint-000{epoch}.npz" for epoch in (2, 4)]
