@@ -6,7 +6,8 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(path for pattern in ("*.md", "examples/**/*.md", "benchmarks/**/*.md") for path in ROOT.glob(pattern))
+PATTERNS = ("*.md", "examples/**/*.md", "benchmarks/**/*.md", "tests/*.md")
+PAGES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 
 
 def prose(page):
