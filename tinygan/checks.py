@@ -51,8 +51,8 @@ def integer(name: str, value: Any, least: int = 1) -> int:
     return int(number)
 
 
-def real(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
-    """A number in the interval, such as "[0, 1)" or "(0, inf)"."""
+def real(name: str, value: Any, interval: str = "(-inf, inf)", *which: int) -> float:
+    """A number in the interval, such as "[0, 1)" or "(0, inf)". `which` fills the braces of the name, if an error needs it."""
     low, high, with_low, with_high, words = _interval(interval)
     if type(value) is float and low < value < high:  # what nearly every call is
         return value
@@ -64,7 +64,7 @@ def real(name: str, value: Any, interval: str = "(-inf, inf)") -> float:
                 return number
     except OverflowError:  # an integer beyond the largest float
         pass
-    raise ArgumentError(f"{name} must be {words}, not {shown(value)}")
+    raise ArgumentError(f"{name.format(*which) if which else name} must be {words}, not {shown(value)}")
 
 
 @functools.cache
@@ -88,7 +88,7 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
 
 def flag(name: str, value: Any) -> bool:
     """True or False."""
-    if not isinstance(value, bool | np.bool_):
+    if value is not True and value is not False and not isinstance(value, np.bool_):
         raise ArgumentError(f"{name} must be True or False, not {shown(value)}")
     return bool(value)
 
@@ -174,7 +174,10 @@ def unmasked(name: str, value: Any) -> Any:
 
 def array(name: str, value: Any, shape: str = "(m, d)", kinds: str = "f") -> Any:
     """An array of as many axes as the words `shape` have, whose dtype is of these kinds. "…" stands for any axes."""
-    ndim, axes = getattr(value, "ndim", None), _axes(shape)
+    axes = _axes(shape)
+    if type(value) is np.ndarray and value.dtype.char in "fd" and "f" in kinds and axes in (None, value.ndim):
+        return value  # what nearly every call is
+    ndim = getattr(value, "ndim", None)
     kind = getattr(getattr(value, "dtype", None), "kind", "no array")
     wrong = ndim is None or kind not in kinds or (axes is not None and ndim != axes)
     if wrong or (kind == "f" and value.itemsize not in (4, 8)):
@@ -228,17 +231,20 @@ def like(name: str, vector: Any, theta: Any, xp: Any, others: Mapping[str, Any])
     """A vector like θ, in memory of its own: it shares none with θ, nor with the others."""
     if getattr(vector, "shape", None) != theta.shape or vector.dtype != theta.dtype or not isinstance(vector, xp.ndarray):
         raise ArgumentError(f"{name} must be like θ, {shown(theta)}, not {shown(vector)}")
+    if type(vector) is not xp.ndarray:
+        unmasked(name, vector)
     # A view's `base` is the array that owns the memory. Different owners, different memory.
     owner = vector if vector.base is None else vector.base
-    unmasked(name, vector)
-    _other_memory(name, vector, owner, "θ", theta, xp)
+    if owner is theta or owner is theta.base:
+        _own_memory(name, vector, "θ", theta, xp)
     for other, array in others.items():
-        _other_memory(name, vector, owner, other, array, xp)
+        if owner is array or owner is array.base:
+            _own_memory(name, vector, other, array, xp)
     return vector
 
 
-def _other_memory(name: str, vector: Any, owner: Any, other: str, array: Any, xp: Any) -> None:
-    if owner is (array if array.base is None else array.base) and array.size and xp.may_share_memory(vector, array):
+def _own_memory(name: str, vector: Any, other: str, array: Any, xp: Any) -> None:
+    if array.size and xp.may_share_memory(vector, array):
         raise ArgumentError(f"{name} shares memory with {other}, which must not change with it: give an array of its own")
 
 
@@ -273,6 +279,8 @@ def optimizer_of(network: Any, optimizer: Any, name: str) -> Any:
 
 def optimizer_attribute(held: Mapping[str, Any], name: str, value: Any, intervals: Mapping[str, str]) -> Any:
     """The value that an optimiser's attribute is set to: a number in its interval; θ and the state are never replaced."""
+    if name == "updates":  # which every step sets
+        return value
     if name in intervals and not (name == "learning_rate" and callable(value)):
         return real(f"the {name.replace('_', ' ')}", value, intervals[name])
     if name in held and name in ("theta", *held.get("state", ())) and value is not held[name]:

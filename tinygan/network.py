@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinygan import checks
-from tinygan.backend import Array, ArrayModule, Rng, get_array_module, random_generator, to_device
+from tinygan.backend import Array, ArrayModule, Rng, random_generator, to_device
 from tinygan.description import Description, all_declarations, build_layers, describe_layers, with_parts
 from tinygan.errors import ArgumentError
 from tinygan.layers import Cache, Declarations, Layer
@@ -175,8 +175,8 @@ class Network:
     def require_own(self, array: object, name: str) -> None:
         """Raise ArgumentError unless the array is of this network's module and dtype."""
         kind = getattr(array, "dtype", None)
-        own = kind is not None and kind == self.dtype and get_array_module(array) is self.xp
-        if not own or isinstance(array, checks.MASKED):
+        own = kind is not None and kind == self.dtype and isinstance(array, self.xp.ndarray)
+        if not own or (type(array) is not self.xp.ndarray and isinstance(array, checks.MASKED)):
             found = f"{type(array).__module__} in {kind or type(array).__name__}"
             raise ArgumentError(f"the network is of {self.xp.__name__} in {self.dtype}, its {name} of {found}: convert it")
 

@@ -45,7 +45,8 @@ class Optimizer:
     def learning_rate_at(self, t: int) -> float:
         """The η of the t-th update, t = 1, 2, … Raises ArgumentError unless it is finite and at least 0."""
         rate = self.learning_rate
-        return checks.real(f"the learning rate of update {t}", rate(t) if callable(rate) else rate, "[0, inf)")
+        eta = rate(t) if callable(rate) else rate
+        return checks.real("the learning rate of update {}", eta, "[0, inf)", t)
 
     @property
     def next_learning_rate(self) -> float:

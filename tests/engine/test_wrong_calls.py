@@ -283,7 +283,8 @@ MANY = [
         ("dtype", DTYPES, NO_DTYPES), ("array", ARRAYS, NO_ARRAYS),
     ) for (name, (call, fact)), value in itertools.product(table.items(), values)),
     *((f"{kind} {name}", call, array, (fact, word)) for name, (call, fact) in LOST.items() for kind, array, word in (
-        ("masked", masked, "numpy.ma" if name in BY_MODULE else "MaskedArray"), ("complex", lambda x: x * (1 + 1j), "complex128"),
+        ("masked", masked, "numpy.ma" if name in BY_MODULE else "MaskedArray"),
+        ("complex", lambda x: x * (1 + 1j), "complex128"),
     )),
 ]  # fmt: skip
 
