@@ -234,6 +234,7 @@ def test_while_annealing_holds_the_folder_no_run_and_no_other_annealing_writes_i
     run("a", "--epochs", 3, "--resume")  # it is free again
 
 
+@pytest.mark.usefixtures("tiny_counts")
 def test_a_finished_annealing_is_not_repeated_when_a_later_one_was_interrupted(run, data, monkeypatch):
     folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
     paths = [folder / f"checkpoint-000{epoch}.npz" for epoch in (2, 4)]

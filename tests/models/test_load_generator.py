@@ -310,7 +310,7 @@ def test_so_is_noise_that_the_generator_does_not_take(path, old, n, version):
 def require_small(path):
     tracemalloc.start()
     try:
-        with refused(path, "generator", error=CheckpointError):
+        with refused(path, error=CheckpointError):
             load_generator(path)
         assert tracemalloc.get_traced_memory()[1] < 2e6
     finally:
