@@ -42,7 +42,7 @@ def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"it has {size} bytes, at most {most} are read")
-        return file.read(most)
+        return file.read(size)  # not `most`: Python would allocate as much at once
 
 
 def make_folder(folder: Path, exist_ok: bool = True) -> list[Path]:

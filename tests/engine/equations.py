@@ -268,7 +268,7 @@ def bernoulli_cost():
     softmax_cross_entropy,
     "L = −log p_c, p = softmax(logits), c the label; the mean over rows",
     "∂L/∂logits = (p − onehot(c))/m",
-    "log n if all n classes are equally likely",
+    "log n where all of the n classes are equally likely",
 )
 def softmax_cost():
     labels = np.array([0, 3, 1, 3, 2])
