@@ -122,6 +122,20 @@ def resumable(run, quick, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("what", RUN_JSON)
+def test_of_run_json_what_is_sound_is_taken_and_the_rest_is_said_to_be_lost(tmp_path, what):
+    content, lost = RUN_JSON[what]
+    put(tmp_path / "run.json", content)
+    facts, words = tinygan.run.read_facts(tmp_path / "run.json")
+    assert bool(words) == bool(lost)
+    assert lost in words
+    assert facts["epochs"] == (None if lost == "epochs" else 2)
+    assert all(isinstance(commit, str) for commit in facts["commits"])
+
+
+QUICK = ["lost", "nested deeply", "a surrogate", "epochs a string", "epochs 10⁴⁰⁰", "environment null", "results a list"]
+
+
+@pytest.mark.parametrize("what", [pytest.param(what, marks=() if what in QUICK else pytest.mark.slow) for what in RUN_JSON])
 def test_whatever_run_json_holds_the_run_resumes_and_one_line_says_what_is_lost(resumable, what):
     content, lost = RUN_JSON[what]
     folder, lines = resumable("run.json", content)
