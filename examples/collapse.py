@@ -6,7 +6,8 @@
 Section 6 of the paper: "G must not be trained too much without updating D, in order to avoid 'the Helvetica scenario' in
 which G collapses too many values of z to the same value of x to have enough diversity to model p_data."
 
-collapse.png, .gif     the ring: balanced updates cover it; G collapses with 50 updates for each of D, or with twice D's η
+collapse.png, .gif     the ring: balanced updates cover it; G collapses with 50 updates for each of D, or with twice D's η.
+                       With twice D's η a few seeds do not collapse. Which ones depends on the machine's rounding.
 collapse_sweeps.png    modes covered and share of good samples, by updates of D, by updates of G, by ratio of learning rates
 collapse_traces.png    what D(x) and D(G(z)) say about a run, and what only a fresh D says
 collapse_bilinear.png  min over x, max over y of xy: why two players that follow their gradients may circle for ever
