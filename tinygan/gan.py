@@ -93,7 +93,7 @@ Judged: TypeAlias = tuple[Array, Caches]
 
 
 class Gradient(NamedTuple):
-    """What a gradient of D returns: J(D), D's logits of the samples, and the caches of its one or two forward passes."""
+    """What discriminator_gradient returns: J(D), D's logits of the samples, and the caches of its one or two forward passes."""
 
     cost: Scalar
     a_fake: Array
@@ -101,7 +101,7 @@ class Gradient(NamedTuple):
 
 
 class GAN:
-    """min_G max_D V(D, G), played by Algorithm 1: k updates of D, then one of G through a fresh forward pass.
+    """min_G max_D V(D, G), played by Algorithm 1: k updates of D, then generator_steps of G, each from a fresh forward pass.
 
     G, D                       networks; D ends in one logit a, D(x) = σ(a)
     G_optimizer, D_optimizer   over G.theta and D.theta
@@ -302,7 +302,7 @@ class Simultaneous(GAN):
 
 
 class Printed(GAN):
-    """Algorithm 1 as printed: D ascends V itself, twice the gradient of J(D); G descends mean log(1 − D(G(z)))."""
+    """Algorithm 1 as printed: D ascends V itself, with twice the gradient of `GAN`; G descends mean log(1 − D(G(z)))."""
 
     variant = "printed"
 

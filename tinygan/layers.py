@@ -151,7 +151,7 @@ class Maxout(Linear):
     """yⱼ = maxᵢ zᵢⱼ, z = x W + b: the largest of p affine pieces
 
     Shapes     x (m, n_in)    W (n_in, p·n_out)    b (p·n_out,)    z (m, p, n_out)    y (m, n_out)
-               Column i·n_out + j is piece i of unit j, so a piece is one contiguous slab of each row of z.
+               Column i·n_out + j is piece i of unit j, so the values of one piece lie side by side in each row of z.
     Backward   ∂yⱼ/∂zᵢⱼ = 1 for the largest piece, else 0. At a tie the first of the largest gets all of dy, so
                Σᵢ dzᵢⱼ = dyⱼ. Then as Linear:  ∂L/∂W = xᵀ dz    ∂L/∂b = Σ dz    ∂L/∂x = dz Wᵀ
     Start      W ~ U(−0.05, 0.05), b = 0; bias: a number, an array of p·n_out, or None

@@ -35,7 +35,7 @@ def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Arr
 
     ∂J/∂a_real = −½ (1 − D(x))/m        ∂J/∂a_fake = ½ D(G(z))/m
 
-    The released code and the lecture notes have the ½. Algorithm 1 as printed ascends V, with twice this gradient.
+    The released code has the ½. Algorithm 1 as printed ascends V, with twice this gradient.
     """
     _require_logits(a_real, a_fake)
     xp = get_array_module(a_real)
@@ -52,7 +52,7 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Scalar,
 
     "minimax"              J =  mean log(1 − D)   ∂J/∂a = −D/m          Eq. 1; saturates where D rejects the sample
     "non_saturating"       J = −mean log D        ∂J/∂a = −(1 − D)/m    section 3: "maximize log D(G(z))"
-    "maximum_likelihood"   J = −mean eᵃ           ∂J/∂a = −eᵃ/m         the lecture notes' third cost, σ⁻¹(D) = a; no ½
+    "maximum_likelihood"   J = −mean eᵃ           ∂J/∂a = −eᵃ/m         Goodfellow's tutorial (2016), σ⁻¹(D) = a; no ½
 
     Raises ArgumentError for an unknown kind, and DivergenceError if eᵃ is too large for the dtype (a > 88.7 in float32). On a
     device the infinite cost is returned instead, since looking at it would wait for the device.

@@ -31,7 +31,7 @@ class Network:
     statistics one flat vector of all running statistics, into which the layers have views too. Only `observe` changes it.
 
     layers  each belongs to one network only. The number in a name ("0.W") is the layer's index in this list.
-    seed    of the initial parameters. They are drawn with NumPy and then moved, so both backends start identical.
+    seed    of the initial parameters. They are drawn with NumPy and then moved, so both backends start from the same numbers.
     dtype   float32 for training, float64 for checking derivatives; inputs must have it: nothing is cast silently
     xp      the array module, numpy or cupy (backend.get_backend)
     """
