@@ -17,7 +17,7 @@ import numpy.typing as npt
 from tinygan import checks
 from tinygan.backend import Array, Rng, Scalar, Streams, random_generator
 from tinygan.errors import ArgumentError
-from tinygan.layers import ReLU, Reshape, Sigmoid, Tanh
+from tinygan.layers import Dropout, ReLU, Reshape, Sigmoid, Tanh
 from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, softplus, value_function
 from tinygan.network import Caches, Network
 from tinygan.optim import Optimizer
@@ -125,7 +125,8 @@ class GAN:
     ) -> None:  # fmt: skip
         checks.instance("G", G, Network, "a Network"), checks.instance("D", D, Network, "a Network")
         checks.optimizer_of(G, G_optimizer, "G_optimizer"), checks.optimizer_of(D, D_optimizer, "D_optimizer")
-        if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
+        last = [layer for layer in D.layers if not isinstance(layer, Reshape | Dropout)][-1:]
+        if last and isinstance(last[0], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
             raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
         self.sample_shape = _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
@@ -324,7 +325,7 @@ def _require_fit(G: Network, D: Network, noise: Noise) -> tuple[int, ...]:
     checks.having("noise", noise, ("n", "__call__"), 'Noise("uniform", 100)')
     try:
         a = D(samples := G(G.xp.zeros((1, noise.n), G.dtype)))
-    except ArgumentError as error:
+    except ValueError as error:  # an ArgumentError, or NumPy's own from a layer that does not look
         raise ArgumentError(f"noise of {noise.n} dimensions, G, and D on samples of G do not fit: {error}") from error
     if a.shape != (1, 1):
         raise ArgumentError(f"D must end in one logit for each row, (m, 1): it gives {a.shape} for one sample")

@@ -282,7 +282,7 @@ class Dropout(Layer):
     def __init__(self, keep: float) -> None:
         interval = "[1.52587890625e-05, 1]"  # from 2⁻¹⁶
         self.threshold = round(checks.real("Dropout: keep, the probability of keeping a unit,", keep, interval) * 2**16)
-        self.keep = keep
+        self.keep = keep if type(keep) is int else float(keep)  # as JSON can hold it
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if not train or self.threshold == 2**16:

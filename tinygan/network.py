@@ -211,5 +211,5 @@ def bind(layer: Layer, params: Mapping[str, Array], statistics: Mapping[str, Arr
 
 def _rows(cache: Cache, start: int, stop: int) -> Cache:
     if isinstance(cache, list | tuple):
-        return type(cache)(_rows(part, start, stop) for part in cache)
-    return cache[start:stop] if hasattr(cache, "shape") else cache
+        return getattr(type(cache), "_make", type(cache))(_rows(part, start, stop) for part in cache)  # _make: a NamedTuple
+    return cache[start:stop] if getattr(cache, "ndim", 0) else cache

@@ -52,8 +52,9 @@ class BatchNorm(Layer):
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x_hat, scale, minibatch = cache
-        axes = tuple(range(dy.ndim - 1))
-        dgamma, dbeta = (dy * x_hat).sum(axis=axes), dy.sum(axis=axes)
+        if grads is not None or minibatch is not None:
+            axes = tuple(range(dy.ndim - 1))
+            dgamma, dbeta = (dy * x_hat).sum(axis=axes), dy.sum(axis=axes)
         if grads is not None:
             grads["gamma"][...], grads["beta"][...] = dgamma, dbeta
         if not need_dx:

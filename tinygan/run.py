@@ -308,6 +308,7 @@ class Run:
         else:  # the checkpoint first: whenever this process is killed, a resume never takes the old run for the new one
             stale = ["checkpoint.npz", "run.json", *stale, "checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv"]
             stale += ["curves.png", "samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
+            stale += ["samples.npy", "samples.png", "nearest.png", "interpolation.png"]  # of examples/sample.py
         for pattern in stale:
             for path in self.folder.glob(pattern):
                 path.unlink()
@@ -560,7 +561,7 @@ def load_run(
     path: str | os.PathLike[str], xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
 ) -> tuple[Checkpoint, Generator]:
     """The checkpoint at path, or in the folder of a run, and its generator: see load_generator."""
-    own = [_layer_class(layer) for layer in layers]
+    own = [_layer_class(layer) for layer in ([layers] if isinstance(layers, str | type) else layers)]
     path = checkpoint_in(path)
     checkpoint = load_checkpoint(path)
     theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")

@@ -77,12 +77,13 @@ class Trainer:
 
     model        a Model, such as a GAN
     train        the training data: images and labels (a Split), or images alone, (n, d). They are moved to the networks'
-                 device once. Floats are used as they are; other rows go through `prepare`, one minibatch at a time.
+                 device once. `prepare` turns rows into floats, one minibatch at a time.
     validation   held-out data of the same kind, for the reports
     batch_size   m; by default the model's own
     seed         of shuffles, noise and dropout (initial parameters have the seeds of their networks)
     momentum     μ as a function of the epoch, from 1, for the optimisers that have a momentum
-    prepare      prepare(rows, xp, dtype) makes the networks' floats of stored rows; by default it scales uint8 to [0, 1]
+    prepare      prepare(rows, xp, dtype) makes the networks' floats of stored rows. By default it scales uint8 to [0, 1], and
+                 floats are converted to the networks' dtype.
     Raises ArgumentError for rows that `prepare` does not accept, that are not finite, or that do not fit the model; for
     validation rows on a different scale; for too few rows; for a batch_size that is not the model's; and for a model whose
     players or state a checkpoint could not hold.
@@ -273,7 +274,7 @@ class Trainer:
         return Batch(self._floats(self.images[rows]), None if self.labels is None else self.labels[rows])
 
     def _floats(self, rows: Array, name: str = "") -> Array:
-        if rows.dtype.kind == "f":
+        if rows.dtype.kind == "f" and self.prepare is pixels:
             return rows.astype(self.dtype)
         try:
             return self.prepare(rows, self.xp, self.dtype)

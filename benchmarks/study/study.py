@@ -115,7 +115,7 @@ def take_in(folder: Path, data: str | None = None) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"mnist-{folder.name}.json"
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    run.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def runs() -> dict[str, dict[str, Any]]:

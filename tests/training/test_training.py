@@ -200,12 +200,11 @@ def test_pixels_stay_uint8_and_every_minibatch_is_scaled_as_pixels_scales(xp, mo
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_floats_are_never_prepared_only_converted(xp, monkeypatch, dtype):
-    def prepare(*_):
-        raise AssertionError("these rows are floats already")
-
+@pytest.mark.parametrize("prepare", [None, lambda rows, module, dtype: (rows / 2).astype(dtype)])
+def test_floats_are_converted_and_prepared_only_as_told(xp, monkeypatch, dtype, prepare):
     data = np.random.default_rng(0).random((40, 4)).astype(dtype)
-    ours = Trainer(game(xp), data, data[:9], prepare=prepare)
+    ours = Trainer(game(xp), data, data[:9], **({"prepare": prepare} if prepare else {}))
+    data = data / 2 if prepare else data
     order = random_generator(np, 0, "shuffle", 1).permutation(40)
     expected = data.astype(np.float32)
     seen = minibatches(ours, monkeypatch)
