@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tinygan import checks
 from tinygan.backend import Array, ArrayModule, Rng, Scalar
 from tinygan.errors import ArgumentError
-from tinygan.gan import GAN, VARIANTS, Judged, Noise, Printed, Simultaneous
+from tinygan.gan import GAN, VARIANTS, Judged, Noise
 from tinygan.init import Uniform
 from tinygan.layers import Dropout, Linear, Maxout, ReLU, Sigmoid
 from tinygan.network import Caches, Network
