@@ -215,5 +215,5 @@ def bind(layer: Layer, params: Mapping[str, Array], statistics: Mapping[str, Arr
 
 def _rows(cache: Cache, start: int, stop: int) -> Cache:
     if isinstance(cache, list | tuple):
-        return type(cache)(_rows(part, start, stop) for part in cache)
+        return getattr(cache, "_make", type(cache))(_rows(part, start, stop) for part in cache)  # of a NamedTuple _make
     return cache[start:stop] if hasattr(cache, "shape") else cache
