@@ -40,7 +40,8 @@ The relative error, of the numeric derivative n and the analytic one, a = ∇L �
 
     rms       ‖∇L ∘ u‖₂: |a| at one entry; along a direction the root mean square of ∇L
     t         what n sums: tₖ = dyₖ [yₖ(v + ε u) − yₖ(v − ε u)] / 2ε, one for each entry of y
-    rounding  8 · 2⁻⁵² ‖dy ∘ y‖₂ / ε, over the entries of y that v moves: how far the rounding of y may move n
+    rounding  8 · 2⁻⁵² ‖dy ∘ (y + Δy max|v| / ε max|u|)‖₂ / ε, over the entries of y that v moves: how far the rounding of y,
+              and of v, may move n
     floor     rounding / 10⁻⁶, so a difference up to the rounding passes
 
 Unlike |a|, rms and ‖t‖ are never small by chance, and rms dilutes one wrong entry among N only by √N: an entry of typical
@@ -69,7 +70,7 @@ import numpy as np
 from tinygan.backend import Array, random_generator
 from tinygan.description import with_parts
 from tinygan.errors import ArgumentError, GradientError
-from tinygan.layers import Cache, Layer
+from tinygan.layers import Layer
 from tinygan.network import Caches, Network, bind
 
 TOLERANCE = 1e-6
@@ -80,6 +81,7 @@ HIDDEN = 1e-3  # a derivative is hidden if the rounding is a larger part of it
 NEGLIGIBLE = 1e-12  # of y: what a change of v by 1 may change in it without counting
 DIRECTIONS = 3
 EVERY_ENTRY = 512  # blocks of up to this many entries are checked entry by entry
+ROWS_ALONE = 8  # so many rows are also given to forward one by one
 SHOWN = 3  # wrong entries of a block that a report lists
 
 
@@ -161,15 +163,13 @@ class Report:
                 lines.append(f"       and {len(listed) - SHOWN} more")
         if self.undecidable:
             lines.append(
-                "  float64 rounds the output by too much beside these derivatives, so they cannot be checked: centre the output "
-                "(subtract its constant part), scale what is small in it, or choose values where nothing is saturated"
+                "  float64 rounds the output by too much beside these derivatives, so they cannot be checked: centre the "
+                "output (subtract its constant part), scale what is small in it, or choose values where nothing is saturated"
             )
         return "\n".join(lines)
 
 
-def check_gradient(
-    cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], *, seed: int = 0
-) -> Report:
+def check_gradient(cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], *, seed: int = 0) -> Report:
     """Check hand-written derivatives of any cost: gradients[name] against central differences in values[name].
 
     cost       cost() computes L, a number, from the arrays in `values`. These are changed in place and then restored.
@@ -314,7 +314,7 @@ class _Slope(NamedTuple):
 
     numeric: float  # n = Σ t
     terms: float  # ‖t‖₂
-    sizes: Array  # |dy ∘ y|: what is rounded
+    rounded: Array  # |dy ∘ y|, and the part of it that the rounding of v changes
     moved: Array  # the entries of y that have changed
 
 
@@ -346,11 +346,11 @@ class _Function:
         for epsilon in _steps(v):
             slope = self._slope(entries, u, epsilon)
             size = max(abs(slope.numeric), rms, slope.terms)
-            rounding, hidden = ROUNDING * _norm(slope.sizes) / epsilon, False
+            rounding, hidden = ROUNDING * _norm(slope.rounded) / epsilon, False
             if rounding > TOLERANCE * size:  # the floor counts: only what v moves is rounded
                 reach = reach or self._reach(entries, u)
                 moved = slope.moved | reach.moved
-                rounding = ROUNDING * _norm(slope.sizes[moved] if moved.any() else slope.sizes) / epsilon
+                rounding = ROUNDING * _norm(slope.rounded[moved] if moved.any() else slope.rounded) / epsilon
                 hidden = rounding > HIDDEN * size and not self._shows(reach, rounding)
             difference = abs(slope.numeric - analytic)
             error = difference / max(size, rounding / TOLERANCE) if difference else 0.0
@@ -368,8 +368,10 @@ class _Function:
         above, below = self._outputs(entries, epsilon * u)
         with np.errstate(all="ignore"):
             terms = self.dy * (above - below) / (2 * epsilon)
-            sizes = abs(self.dy) * np.maximum(abs(above), abs(below))
-            return _Slope(float(terms.sum()), _norm(terms), sizes, np.asarray(above != below))
+            change = np.maximum(abs(above - self.y), abs(below - self.y))
+            part = _largest(self.value.reshape(-1)[entries]) / (epsilon * _largest(u))  # of the step, relative to its rounding
+            rounded = abs(self.dy) * (np.maximum(abs(above), abs(below)) + part * change)
+            return _Slope(float(terms.sum()), _norm(terms), rounded, np.asarray(above != below))
 
     def _reach(self, entries: Array, u: Array) -> _Reach:
         with np.errstate(all="ignore"):
@@ -444,6 +446,11 @@ def _require_layer(layer: Any) -> None:
         _require_signature(part, "forward", FORWARD, [(("x",), {}), (("x", True, None), {}), (("x",), {"train": 0, "rng": 0})])
         calls = [(("dy", "cache"), {}), (("dy", "cache", None, True), {}), (("dy", "cache"), {"grads": 0, "need_dx": 0})]
         _require_signature(part, "backward", BACKWARD, calls)
+        for path, held in _held(part):
+            known = any(held is each for each in parts)
+            if isinstance(held, Layer) and held.declarations and not known and not held.in_network:
+                name = f"self.{path}"
+                raise GradientError(f"{type(part).__name__}: {name} has parameters, and is no part: self.parts = ({name},)")
 
 
 def _require_declarations(part: Layer) -> None:
@@ -453,8 +460,7 @@ def _require_declarations(part: Layer) -> None:
         if not isinstance(declared, Mapping):
             raise GradientError(f"{name}: {attribute} must be a dict, not {declared!r}: {DECLARE.format('W')}")
         for key, value in declared.items():
-            pair = value if isinstance(value, tuple | list) and len(value) == 2 else (value, None)
-            shape, init = pair
+            shape, init = value if isinstance(value, tuple | list) and len(value) == 2 else (None, None)
             if not isinstance(shape, tuple | list) or not all(_is_size(size) for size in shape):
                 raise GradientError(f'{name}: "{key}" needs a shape, a tuple of integers, and an init: {DECLARE.format(key)}')
             if not callable(init):
@@ -580,11 +586,14 @@ def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
         report = training.report()
         now, cache = testing.forward(x)
         if not _identical(now, later):
-            fault = "forward with train=False returns a different y after training passes: what they change on the layer must be "
-            fault += "running statistics, in self.statistic_declarations, which only observe(cache) moves"
+            fault = (
+                "forward with train=False returns a different y after training passes: what they change on the layer must be "
+                "running statistics, in self.statistic_declarations, which only observe(cache) moves"
+            )
             report = Report(subject, report.blocks, (*report.faults, fault))
         if _identical(training.forward(x), (now, cache)):
-            return report
+            testing.check_without_rng(now)
+            return Report(subject, report.blocks, (*report.faults, *testing.found()))
         also = testing.report()
         return Report(subject, report.blocks + also.blocks, report.faults + also.faults)
 
@@ -640,7 +649,7 @@ class _Examination:
     def __init__(self, subject: str, network: Network, x: Array, train: bool, seed: int, was_integer: bool) -> None:
         (self.layer,) = network.layers
         self.subject, self.network, self.x, self.train, self.seed = subject, network, x, train, seed
-        self.was_integer = was_integer
+        self.was_integer, self.mode = was_integer, "" if train else " (train=False)"
         self.params = self.layer.params
         self.faults: list[str] = []
         self.watch = _Watch()
@@ -655,7 +664,7 @@ class _Examination:
         self.y, self.cache = self.forward(x)
         self.dy = rng.standard_normal(self.y.shape) / _ranges(self.y)
         self.check_y()
-        self.check_without_rng()
+        self.check_without_rng(self.y)
         self.check_held()
 
         self.watch.add("dy", self.dy)
@@ -682,15 +691,18 @@ class _Examination:
         blocks = [(name, self.params[name], self.grads[name]) for name in self.params]
         if isinstance(self.dx, np.ndarray):
             blocks.insert(0, ("x", x, self.dx))
-        mode = "" if self.train else " (train=False)"
         report = _compare(
             self.subject,
             lambda: layer.forward(x.copy(), self.train, _masks(self.seed))[0],
             self.dy,
-            [(name + mode, value, gradient) for name, value, gradient in blocks],
+            [(name + self.mode, value, gradient) for name, value, gradient in blocks],
             self.seed,
         )
-        return Report(self.subject, report.blocks, tuple(fault + mode for fault in dict.fromkeys(self.faults)) + report.faults)
+        return Report(self.subject, report.blocks, (*self.found(), *report.faults))
+
+    def found(self) -> tuple[str, ...]:
+        """Each fault once."""
+        return tuple(fault + self.mode for fault in dict.fromkeys(self.faults))
 
     # Calls, whose errors become GradientErrors in the words of the protocol
 
@@ -705,7 +717,7 @@ class _Examination:
         y, cache = result
         if not isinstance(y, np.ndarray) or y.dtype.kind != "f":
             found = f"an array of {y.dtype}" if isinstance(y, np.ndarray) else f"a {type(y).__name__}"
-            raise GradientError(f"{self.subject}: forward returns y as {found}: an array of floats, in the dtype of x, is needed")
+            raise GradientError(f"{self.subject}: forward returns y as {found}, not as an array of floats, in the dtype of x")
         return y, cache
 
     def backward(self, dy: Array, need_dx: bool = True, held: float = np.nan) -> tuple[Any, dict[str, Array]]:
@@ -762,7 +774,7 @@ class _Examination:
         if self.y.shape[:1] != self.x.shape[:1] and not self.layer.mixes_rows:
             self.faults.append(f"y has the shape {self.y.shape}, x has {self.x.shape}: each row of x gives one row of y")
 
-    def check_without_rng(self) -> None:
+    def check_without_rng(self, y: Array) -> None:
         """Where rng is None there is nothing to draw from: with train=False no need, with train=True an error."""
         rng = _masks(self.seed)
         before = str(rng.bit_generator.state)
@@ -772,13 +784,14 @@ class _Examination:
             first, second = (np.array(self.layer.forward(self.x, self.train, None)[0]) for _ in range(2))
         except Exception as error:
             if not self.train:
-                self.faults.append(f"forward without an rng fails ({type(error).__name__}: {error}): draw only if train is True")
+                found = f"{type(error).__name__}: {error}"
+                self.faults.append(f"forward without an rng fails ({found}): draw only if train is True")
             return
         if not _identical(first, second):
             self.faults.append("forward returns a different y each time if rng is None: draw from rng only, or raise an error")
         elif draws and self.train:
             self.faults.append("forward draws from rng in training, but goes without one if rng is None: raise an error then")
-        elif draws and not _identical(first, self.y):
+        elif draws and not _identical(first, y):
             self.faults.append("forward returns a y that depends on rng: draw only if train is True")
 
     def check_held(self) -> None:
@@ -786,21 +799,20 @@ class _Examination:
         for owner in with_parts(self.layer):
             for path, held in _held(owner):
                 where = f"self.{path}" if owner is self.layer else f"self.{path} of {owner!r}"
-                if isinstance(held, Layer):
-                    if not any(held is part for part in with_parts(self.layer)) and held.declarations:
-                        self.faults.append(f"{where} is a layer with parameters, and no part: self.parts = (self.{path},)")
-                elif self.depends_on(held):
+                if isinstance(held, np.ndarray) and self.depends_on(held):
                     self.faults.append(
                         f'y depends on the array {where}, which is not declared: self.declarations = {{"{path}": '
                         f"({held.shape}, Constant(array))}}; a constant must be read-only: self.{path}.flags.writeable = False"
                     )
 
     def depends_on(self, held: Array) -> bool:
-        original = held.copy()
+        if any(np.may_share_memory(held, own) for own in (self.network.theta, self.network.statistics)):
+            return False
+        original, x = held.copy(), self.x.copy()
         try:
             held[...] = original * 0.5 + 0.25
             with np.errstate(all="ignore"):
-                y = self.layer.forward(self.x.copy(), self.train, _masks(self.seed))[0]
+                y = self.layer.forward(x, self.train, _masks(self.seed))[0]
             return not _identical(np.asarray(y), self.y)
         except Exception:  # what cannot even be computed depends on it
             return True
@@ -808,7 +820,7 @@ class _Examination:
             held[...] = original
 
     def check_rows(self) -> None:
-        """y of permuted rows is the permuted y, and y of half of the rows is half of y: with the same draws for each row."""
+        """y of permuted rows is the permuted y, and y of some rows is a part of y: with the same draws for each row."""
         x, seeds = self.x, (self.seed, self.seed + 1)
         y, other = (self.forward(x, _masks(seed))[0] for seed in seeds)
         draw: Callable[[], Any] = lambda: _masks(self.seed)  # noqa: E731
@@ -826,12 +838,13 @@ class _Examination:
                 "treat each row alike"
             )
         elif not self.layer.mixes_rows:
-            half = slice(len(x) // 2, len(x))
-            if not _close(self.forward(x[half].copy(), draw())[0], y[half]):
-                self.faults.append(
-                    f"each row must be treated by itself: y of rows {half.start} … {half.stop - 1} alone is a different y. If rows "
-                    f"influence each other, declare mixes_rows = True"
-                )
+            for some in slice(len(x) // 2, len(x)), *(slice(i, i + 1) for i in range(min(len(x), ROWS_ALONE))):
+                if not _close(self.forward(x[some].copy(), draw())[0], y[some]):
+                    self.faults.append(
+                        f"each row must be treated by itself: y of rows {some.start} … {some.stop - 1} alone is a different y. "
+                        f"If rows influence each other, declare mixes_rows = True"
+                    )
+                    break
 
     def check_mixing(self) -> None:
         """Whether one row of x changes y in other rows, and whether mixes_rows says so."""
@@ -852,7 +865,9 @@ class _Examination:
         dx, x = self.dx, self.x
         if isinstance(dx, np.ndarray) and dx.shape == x.shape and dx.dtype == x.dtype:
             return True
-        found = f"{dx.dtype} of shape {dx.shape}" if isinstance(dx, np.ndarray) else type(dx).__name__.replace("NoneType", "None")
+        found = "None" if dx is None else f"a {type(dx).__name__}"
+        if isinstance(dx, np.ndarray):
+            found = f"{dx.dtype} of shape {dx.shape}"
         self.faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}: return dx alone, and like x")
         return False
 
@@ -918,8 +933,8 @@ class _Examination:
             for name, result in self.results(dy).items():
                 if not _close(result / factor, expected[name], largest) and np.isfinite(expected[name]).all():
                     self.faults.append(
-                        f"backward is not linear in dy: see {name}. Compute it from this dy, keep no earlier result, and do not "
-                        f"clip or round it"
+                        f"backward is not linear in dy: see {name}. Compute it from this dy, keep no earlier result, and do "
+                        f"not clip or round it"
                     )
 
     def results(self, dy: Array) -> dict[str, Array]:
@@ -945,11 +960,11 @@ class _Examination:
         """x and dy may be stored by columns, as Linear's dx is."""
         y, _ = self.forward(np.asfortranarray(self.x))
         if not _close(y, self.y):
-            self.faults.append("forward returns a different y if x is stored by columns: let NumPy follow the axes of x")
+            self.faults.append("forward returns a different y if x is stored by columns: let NumPy follow its axes")
         by_rows, by_columns = self.results(self.dy), self.results(np.asfortranarray(self.dy))
         largest = max(map(_largest, by_rows.values()), default=0.0)
         if not all(_close(by_columns[name], result, largest) for name, result in by_rows.items() if name in by_columns):
-            self.faults.append("backward returns something different if dy is stored by columns: let NumPy follow the axes of dy")
+            self.faults.append("backward returns something different if dy is stored by columns: let NumPy follow its axes")
 
     def check_float32(self, rng: Any) -> None:
         """float32 in, float32 out, and the same values up to float32's rounding, which is measured.
@@ -958,7 +973,7 @@ class _Examination:
         """
         x = self.x.astype(np.float32)
         with np.errstate(all="ignore"):  # numbers up to 10³⁰⁸ have no place in float32
-            dy = self.dy.astype(np.float32)
+            dy = rng.standard_normal(self.dy.shape).astype(np.float32)
             narrow, wide = (self.results_in(dtype, x, dy) for dtype in (np.float32, np.float64))
             for name, result in narrow.items():
                 if result.dtype != np.float32:
