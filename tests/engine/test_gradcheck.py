@@ -230,7 +230,7 @@ def test_a_kink_close_by_does_not_reject_a_correct_layer():
     x[1, 1] = 5e-6
     assert check_layer(ReLU(), x).passed
     x[1, 1] = 0
-    with refused("x[1, 1]: backward 0, numeric 0.", error=GradientError):
+    with refused("x[1, 1]: backward 0, numeric", error=GradientError):
         check_layer(ReLU(), x)
 
 
@@ -523,7 +523,6 @@ class Triples(Layer):
     ("cache", "slope", "how"),
     [
         (lambda x: {"three": np.full_like(x, 3)}, lambda cache: cache["three"], ["ValueError"]),
-        (lambda x: (x, x.dtype.type(3)), lambda cache: cache[1], ["IndexError"]),
         (lambda x: np.full(x.shape[1:], 3, x.dtype), lambda cache: cache, ["ValueError", "another dx"]),
         (lambda x: np.full((1, 1), 3, x.dtype), lambda cache: cache, ["ValueError", "another dx"]),
     ],
