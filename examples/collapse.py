@@ -36,11 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from PIL import Image
-from tqdm import tqdm
 
 from tinygan import (
     GAN,
@@ -56,6 +52,7 @@ from tinygan import (
     random_generator,
     value_function,
 )
+from tinygan.console import need_matplotlib, new_figure, progress_bar
 from tinygan.parzen import ParzenWarning, select_sigma
 from tinygan.run import main, natural, open_folder, positive, positive_number, write_json
 
@@ -320,6 +317,8 @@ BLUE, RED, GREY = "#0072b2", "#d55e00", "#777777"
 
 def draw_ring(axis: Any, samples: np.ndarray, theta_d: np.ndarray | None = None) -> None:
     """Samples over the centres' 3 σ circles, and over D(x): red where D says data, blue where it says G."""
+    from matplotlib.patches import Circle
+
     limit = 1.7 * RADIUS
     if theta_d is not None:
         side = np.linspace(-limit, limit, 60, dtype=np.float32)
@@ -337,7 +336,9 @@ def draw_ring(axis: Any, samples: np.ndarray, theta_d: np.ndarray | None = None)
     axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
 
 
-def picture(figure: Figure, dpi: int) -> Image.Image:
+def picture(figure: Any, dpi: int) -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -345,7 +346,7 @@ def picture(figure: Figure, dpi: int) -> Image.Image:
 
 
 def draw_frames(path: Path, runs: dict[str, dict[str, Any]], columns: int = 6) -> None:
-    figure = Figure(figsize=(2 * columns, 2.4 * len(runs)), layout="constrained")
+    figure = new_figure(figsize=(2 * columns, 2.4 * len(runs)), layout="constrained")
     grid = figure.subplots(len(runs), columns, squeeze=False)
     for row, (name, run) in zip(grid, runs.items(), strict=True):
         row[0].set_ylabel(name)
@@ -360,7 +361,7 @@ def draw_frames(path: Path, runs: dict[str, dict[str, Any]], columns: int = 6) -
 
 
 def draw_gif(path: Path, runs: dict[str, dict[str, Any]], pictures: int = 25) -> None:
-    figure = Figure(figsize=(2.6 * len(runs), 2.8), layout="constrained")
+    figure = new_figure(figsize=(2.6 * len(runs), 2.8), layout="constrained")
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
     pages = []
     for share in np.linspace(0, 1, pictures):
@@ -374,7 +375,7 @@ def draw_gif(path: Path, runs: dict[str, dict[str, Any]], pictures: int = 25) ->
 
 
 def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
-    figure = Figure(figsize=(3.3 * len(runs), 6), layout="constrained")
+    figure = new_figure(figsize=(3.3 * len(runs), 6), layout="constrained")
     for column, (name, run) in zip(
         figure.subplots(3, len(runs), sharex=True, sharey="row").T, runs.items(), strict=True
     ):
@@ -400,7 +401,7 @@ def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
 
 def draw_sweeps(path: Path, sweeps: dict[str, dict[str, list[dict[str, float]]]]) -> None:
     """sweeps: {what is varied: {value: [results of each seed]}}"""
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure = new_figure(figsize=(11, 5.2), layout="constrained")
     rows = figure.subplots(2, len(sweeps), sharey="row", sharex="col")
     for row, key, label, best in (
         (rows[0], "modes", f"modes covered, of {MODES}", MODES),
@@ -430,7 +431,7 @@ def draw_bilinear(path: Path, eta: float = 0.1, steps: int = 150, damping: float
             math.hypot(1 - eta * damping, eta),
         ),
     }
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = new_figure(figsize=(10, 4.2), layout="constrained")
     plane, distance = figure.subplots(1, 2)
     for name, (orbit, colour, growth) in orbits.items():
         plane.plot(*orbit.T, "-", color=colour, linewidth=1.2, label=name)
@@ -449,7 +450,7 @@ def draw_bilinear(path: Path, eta: float = 0.1, steps: int = 150, damping: float
 
 
 def draw_lines(path: Path, cases: dict[str, dict[str, Any]]) -> None:
-    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    figure = new_figure(figsize=(12, 5.2), layout="constrained")
     for row, (name, case) in zip(figure.subplots(2, 4), cases.items(), strict=True):
         titles = {
             "data": f"{name}: {LINE_POINTS} points",
@@ -501,6 +502,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def program() -> None:
     args = parse_arguments()
+    need_matplotlib()
     started = time.perf_counter()
     folder = open_folder("collapse", args.out)
     seeds = [args.seed + i for i in range(1 if args.smoke else SEEDS)]
@@ -560,12 +562,15 @@ def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], ti
     """{key: function(*arguments)}, on all cores: one process a core, one thread a process. The matrices are small."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by each new process when it loads NumPy
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    seldom = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings of the bar
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
         futures: dict[Future[Any], Any] = {pool.submit(f, *arguments): key for key, (f, arguments) in tasks.items()}
         try:
-            done = as_completed(futures)
-            return {futures[future]: future.result() for future in tqdm(done, title, len(futures), mininterval=seldom)}
+            done = {}
+            with progress_bar(len(futures), title=title) as bar:
+                for future in as_completed(futures):
+                    done[futures[future]] = future.result()
+                    bar.update()
+            return done
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

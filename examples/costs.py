@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from collapse import BATCH, NOISE, discriminator, endless, generator, in_parallel, mean_D
-from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
 from tinygan import (
@@ -40,6 +39,7 @@ from tinygan import (
     generator_loss,
     random_generator,
 )
+from tinygan.console import need_matplotlib, new_figure
 from tinygan.run import main, natural, open_folder, positive, write_json
 
 UPDATES = 3000  # of D, while G is frozen
@@ -216,7 +216,7 @@ GREY = "#777777"
 
 def draw_curves(path: Path) -> None:
     a = np.linspace(-6, 6, 121)
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = new_figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for kind, (cost_name, cost, gradient_name, gradient) in CLOSED_FORMS.items():
         values, gradients = curves(kind, a)
@@ -239,7 +239,7 @@ def draw_curves(path: Path) -> None:
 def draw_saturation(
     path: Path, ahead: list[dict[str, Any]], level: list[dict[str, Any]], times: dict[str, Any]
 ) -> None:
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = new_figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
     cases = ("D gets ahead: data far from the samples", ahead), ("the contrary: p_data = p_g", level)
     for axis, (title, traces) in zip(axes, cases, strict=False):
@@ -263,7 +263,7 @@ def draw_saturation(
 
 
 def draw_modes(path: Path, fits: dict[str, dict[float, tuple[float, float, float]]]) -> None:
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = new_figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, len(SHOWN) + 1, width_ratios=[1] * len(SHOWN) + [1.3])
     styles = {"KL(p‖q)": ("#009e73", "-"), "JSD": ("#0072b2", "--"), "KL(q‖p)": ("#d55e00", ":")}
     for axis, d in zip(axes, SHOWN, strict=False):
@@ -303,6 +303,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def program() -> None:
     args = parse_arguments()
+    need_matplotlib()
     started = time.perf_counter()
     folder = open_folder("costs", args.out)
     updates = min(args.iterations, 100) if args.smoke else args.iterations

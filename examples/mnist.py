@@ -74,8 +74,9 @@ def program() -> None:
             folder.record(row)
         results = run.measure(generator, dataset, samples)
         reading = run.read(trainer, generator, dataset)
-        print(reading["reading"])
         folder.finish(f"{dataset.name}, {args.variant}, seed {args.seed}", {"evaluation": results} | reading)
+        run.tell(results)  # only now: the results are written, whatever happens to the words
+        print(reading["reading"])
 
 
 if __name__ == "__main__":

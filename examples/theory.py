@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logsumexp, ndtr, softmax
-from tqdm import tqdm
 
 from tinygan import (
     GAN,
@@ -43,6 +41,7 @@ from tinygan import (
     to_host,
     value_function,
 )
+from tinygan.console import can_draw, new_figure, progress_bar
 from tinygan.init import Constant
 from tinygan.run import main, natural, open_folder, positive, write_json
 
@@ -767,7 +766,7 @@ D_STAR = {"color": ORANGE, "linewidth": 3.0, "label": "$D^*$, Eq. 2"}
 
 
 def draw_equation_2(path: Path, seed: int, steps: int) -> None:
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = new_figure(figsize=(11, 3.4), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     for axis, (name, (enough, straight)) in zip(axes, trained_discriminators(seed, steps).items(), strict=True):
         p_data, p_g = PAIRS[name]
@@ -789,7 +788,7 @@ def name_minus_log_4(axis: Any) -> None:
 
 def draw_theorem_1(path: Path) -> None:
     """C(G) along two families of p_g, and what a D of too little capacity makes of the second."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = new_figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     p_data = normal()
     means, widths = np.linspace(-5, 5, 81), np.geomspace(0.3, 4, 81)
@@ -819,7 +818,7 @@ def draw_theorem_1(path: Path) -> None:
 
 def draw_proposition_2(path: Path, steps: int = 400) -> None:
     """C as the upper envelope of straight lines; the descent with, and without, each condition; where it ends."""
-    figure = Figure(figsize=(13, 3.9), layout="constrained")
+    figure = new_figure(figsize=(13, 3.9), layout="constrained")
     envelope, descent, end = figure.subplots(1, 3)
 
     # Along p_t = (1 − t) p_data + t q, q far from p_data
@@ -860,7 +859,7 @@ def draw_proposition_2(path: Path, steps: int = 400) -> None:
 
 def draw_held_out(path: Path, seed: int, budget: int) -> None:
     """V on the rows that D was trained on, and on others, while D learns."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = new_figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     judged = judgements(seed, budget)
     titles = "$D$ to completion on a finite set", "$D$ as a two-sample test"
@@ -921,14 +920,13 @@ def program() -> None:
         partial(two_sample_reading, seed, budget),
     )
     results = {}
-    for statement in tqdm(statements, "statements", mininterval=0.1 if sys.stderr.isatty() else 30):
-        results[statement.func.__name__] = checks = statement()
-        title = f"\n{statement.func.__name__}: {(statement.func.__doc__ or '').splitlines()[0]}"
-        tqdm.write("\n".join([title, *map(str, checks)]), file=sys.stdout)
-    draw_equation_2(folder / "theory_equation2.png", seed, steps)
-    draw_theorem_1(folder / "theory_theorem1.png")
-    draw_proposition_2(folder / "theory_proposition2.png")
-    draw_held_out(folder / "theory_held_out.png", seed, budget)
+    draws = can_draw("the figures are")
+    with progress_bar(len(statements), title="statements") as bar:
+        for statement in statements:
+            results[statement.func.__name__] = checks = statement()
+            title = f"\n{statement.func.__name__}: {(statement.func.__doc__ or '').splitlines()[0]}"
+            bar.write("\n".join([title, *map(str, checks)]))
+            bar.update()
     every = [check for checks in results.values() for check in checks]
     write_json(
         folder / "results.json",
@@ -938,6 +936,11 @@ def program() -> None:
             "seconds": round(time.perf_counter() - started, 1),
         },
     )
+    if draws:
+        draw_equation_2(folder / "theory_equation2.png", seed, steps)
+        draw_theorem_1(folder / "theory_theorem1.png")
+        draw_proposition_2(folder / "theory_proposition2.png")
+        draw_held_out(folder / "theory_held_out.png", seed, budget)
     failed = [check for check in every if not check.holds]
     print(f"\n{len(every)} checks, {len(failed)} fail; lines marked ≠ show the opposite, under a different condition")
     print(f"run: {folder}", file=sys.stderr)

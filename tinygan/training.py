@@ -389,7 +389,7 @@ def describe_divergence(what: str, players: Mapping[str, Player]) -> str:
     largest = (_worst_values(name, player.network) for name, player in players.items())
     rates = (f"{_learning_rate(player.optimizer):.4g} for {name}" for name, player in players.items())
     return (
-        f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: lower it; "
+        f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: if the data are finite, lower it; "
         f"checkpoints of earlier epochs are intact"
     )
 

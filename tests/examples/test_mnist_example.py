@@ -441,11 +441,11 @@ def far_apart(n):
 )
 def test_the_reading_says_what_the_figures_say(value, samples, words):
     metrics = [{"value": value, "D_x": 0.75, "D_G_z": 0.25}] * 7
-    reading = tinygan.run.reading(metrics, samples, far_apart(40))
+    reading = tinygan.run.reading(metrics, samples, far_apart(40), 1000)
     assert reading["reading"].startswith(words)
-    for fact in "last 5 epochs", "D(x) = 0.750", "D(G(z)) = 0.250", f"V = {value:.3f}":
+    for fact in "last 2 epochs", "D(x) = 0.750", "D(G(z)) = 0.250", f"V = {value:.3f}":
         assert fact in reading["reading"]
-    only = tinygan.run.reading(metrics[:1], samples, far_apart(40))
+    only = tinygan.run.reading(metrics[:1], samples, far_apart(40), 1000)
     assert "only epoch" in only["reading"]
     assert "D(x) = 0.750" in only["reading"]
     assert reading["distinct_data"] == 40
@@ -461,7 +461,7 @@ def test_the_reading_says_what_the_figures_say(value, samples, words):
 )
 def test_while_D_has_always_said_one_half_it_is_too_early(values, words):
     metrics = [{"value": value, "D_x": 0.5, "D_G_z": 0.5} for value in values]
-    assert tinygan.run.reading(metrics, np.zeros((40, 40), np.float32), far_apart(40))["reading"].startswith(words)
+    assert tinygan.run.reading(metrics, np.zeros((40, 40), np.float32), far_apart(40), 1000)["reading"].startswith(words)
 
 
 def test_distinct_counts_images_that_are_further_apart_than_the_radius():

@@ -12,6 +12,7 @@ import balance
 import evaluator
 import numpy as np
 import pytest
+import reading
 import records
 import study
 from helpers import bits, refused, rows
@@ -311,3 +312,32 @@ def test_the_study_shows_the_test_log_likelihood_at_the_best_epoch_by_validation
         study.take_in(folder)
     run("a", "--epochs", 2, "--overwrite")
     assert not list(folder.glob("*.evaluation.json"))
+
+
+# ---- The counts of the reading
+
+
+def test_the_committed_counts_of_the_reading_follow_from_the_committed_runs():
+    committed = json.loads(reading.RESULTS.read_text(encoding="utf-8"))
+    assert reading.counts(committed["early"]) == committed["counts"]
+    before, now = (committed["counts"][rule]["distinct samples known"] for rule in ("before", "now"))
+    assert before[0] > now[0] == 0
+    assert all(counts[0] == 0 for counts in committed["counts"]["now"].values())
+
+
+@pytest.mark.parametrize(
+    ("values", "iterations", "distinct", "words"),
+    [
+        ([-0.009], 500, 1, "too early to tell"),  # the first epoch of a run that learned
+        ([-0.009, -0.009], 500, 1, "D has won: G is stuck and collapsed to 1 distinct sample"),
+        ([-0.009, -0.012], 500, 1, "too early to tell"),
+        ([-0.009] * 24, 40, 1, "too early to tell"),
+        ([-0.009] * 25, 40, 500, "D has won: G is stuck"),
+        ([-0.3] * 9, 500, 99, "too early to tell"),
+        ([-0.3] * 10, 500, 99, "collapsed to 99 distinct samples"),
+        ([-0.3] * 10, 500, 100, "learning"),
+        ([-1.386] * 20, 500, 1, "too early to tell"),
+    ],
+)
+def test_the_verdict(values, iterations, distinct, words):
+    assert tinygan.run.verdict(values, iterations, distinct, 1000) == words

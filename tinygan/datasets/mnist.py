@@ -17,6 +17,7 @@ from tinygan.datasets.copies import read_copies
 from tinygan.datasets.dataset import Dataset, Split
 from tinygan.datasets.download import cache_folder, fetch
 from tinygan.datasets.idx import idx_header
+from tinygan.datasets.kinds import as_images, as_labels, candidates, remedy_for
 from tinygan.errors import DataError
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -63,23 +64,20 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
 
 def _find(folder: Path) -> dict[str, list[Path]]:
     """Which of the four files are in folder, by name, and where: gzipped, plain, or both."""
-    found = {name: [folder / f"{name}.gz", folder / name] for name in FILES}
+    found = {name: candidates(folder, name) for name in FILES}
     return {name: there for name, paths in found.items() if (there := [*filter(os.path.isfile, paths)])}
 
 
 def _open(folder: Path, words: str, only_mnist: bool = False) -> Dataset:
     paths = _find(folder)
     if missing := ", ".join(name for name in FILES if name not in paths):
-        remedy = "put MNIST's four IDX files there, or name no folder and they are downloaded"
-        raise DataError(f"{folder}: {missing} missing (with or without .gz): {remedy}")
+        raise DataError(f"{folder}: {missing} missing (with or without .gz): {remedy_for(folder)}")
     arrays, others = {name: read_copies(each) for name, each in paths.items()}, []
     for name, (magic, _, crc) in FILES.items():
-        header = idx_header(arrays[name])
-        if (found := int.from_bytes(header[:4], "big")) != magic:
-            belongs = f"{magic} belongs (2051 means images of uint8, 2049 labels)"
-            raise DataError(f"{paths[name][0]}: its magic number is {found} where {belongs}: give each file its own name back")
+        header, kind = idx_header(arrays[name]), as_images if magic == 2051 else as_labels
         if zlib.crc32(arrays[name].data, zlib.crc32(header)) != crc:
             others.append(" and ".join(map(str, paths[name])))
+        arrays[name] = kind(arrays[name], paths[name][0])
     if others and only_mnist:
         raise DataError(f"{', '.join(others)}: not MNIST, the checksum is wrong: delete it, and it is downloaded")
     x, y, x_test, y_test = arrays.values()
