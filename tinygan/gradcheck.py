@@ -1044,7 +1044,7 @@ def _nudged(a: Array, rng: Any) -> Array:
 
 
 def _agrees(narrow: Array, exact: Array, nearby: list[Array]) -> bool:
-    """Whether float32 has the values of float64, up to 10⁻⁴ and to what a few parts in a million change. Beyond 10³⁰ it need not."""
+    """Whether float32 has the values of float64, up to 10⁻⁴ and what a few parts in a million change. Not beyond 10³⁰."""
     over_rows = 0 if np.ndim(exact) > 1 else None
     spread = np.max([np.max(np.abs(each - narrow), axis=over_rows) for each in nearby], axis=0)
     size = np.sqrt(np.mean(exact * exact, axis=over_rows))
