@@ -300,6 +300,7 @@ def test_one_wrong_entry_among_thousands_is_found_and_named(block, factor):
     assert message.count(": backward") == 1  # and no other entry is
 
 
+@pytest.mark.slow
 def test_one_entry_that_is_off_by_a_hundredth_among_a_million_is_found():
 
     class OffByAHundredth(Faulty):
@@ -880,6 +881,7 @@ def scaled(loss, factor):
     return faulty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "normalised"), [(1.0001, ""), (-1.0, ""), (1.0001, " with batch norm")])
 @pytest.mark.parametrize("variant", tinygan.gan.VARIANTS)
 @pytest.mark.parametrize(("player", "loss"), [("D", discriminator_loss), ("G", generator_loss)])
@@ -898,6 +900,7 @@ def test_a_dropped_mask_is_seen_in_the_whole_step(player, monkeypatch):
     assert not ROWS[f"{player} step, simultaneous"]().passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", tinygan.gan.VARIANTS)
 @pytest.mark.parametrize("player", "DG")
 def test_a_batch_norm_that_takes_mu_for_a_constant_is_seen_in_the_whole_step(player, variant, monkeypatch):

@@ -86,12 +86,14 @@ def balanced():
     return play(Setting(), 0, 2000, watched=True)
 
 
+@pytest.mark.slow
 def test_balanced_updates_cover_the_ring(balanced):
     assert late(balanced)["modes"] > 7.5
     assert late(balanced)["good"] > 0.6
     assert late(balanced)["spread"] == pytest.approx(2.01, abs=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "limit"),
     [(Setting(generator_steps=50), 1.4), (Setting(ratio=4.0), 0.1)],
@@ -103,6 +105,7 @@ def test_a_generator_trained_too_much_without_updating_D_collapses(setting, limi
     assert end["spread"] < limit
 
 
+@pytest.mark.slow
 def test_only_a_fresh_D_tells_the_ring_from_a_G_that_D_is_too_weak_to_judge(balanced):
     weak = play(Setting(weak=True), 0, 1000, watched=True)
     for run in balanced, weak:  # the traces of both say: converged
@@ -156,6 +159,7 @@ def test_the_window_blurs_every_direction_by_its_sigma():
     assert collapse.line_coordinates(x)[1].std() == pytest.approx(sigma, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thickness", [0.0, collapse.THICK])
 def test_a_parzen_window_blurs_a_line_and_G_does_not_and_with_thickness_they_are_alike(thickness):
     result = collapse.play_line(thickness, 0, 1000)

@@ -33,6 +33,7 @@ def test_between_a_and_b_only_d_moves_and_between_b_and_c_only_g(xp):
     assert (c.D != d.D).any()
 
 
+@pytest.mark.slow
 def test_a_run_is_determined_by_its_seed():
     first, again, other = (game(seed=seed)[-1] for seed in (3, 3, 4))
     assert (first.theta_g == again.theta_g).all()
@@ -67,6 +68,7 @@ def test_d_star_of_a_moment_is_equation_2():
     assert moment.p_g.sum() * figure1.WIDTH == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_fresh_d_finds_d_star_of_the_first_g_and_nothing_where_g_is_exact(monkeypatch):
     moment = figure1.look(figure1.build_generator(0, np), figure1.build_discriminator(0, np), "")
     fresh = figure1.fresh_discriminator(moment, 300)

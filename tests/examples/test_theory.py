@@ -40,6 +40,7 @@ def test_equation_1_value_function():
     assert V == pytest.approx((np.log(0.8) + np.log(0.6)) / 2 + (np.log(0.7) + np.log(0.9)) / 2)
 
 
+@pytest.mark.slow
 def test_section_3_overfitting_of_a_finite_set():
     require(theory.finite_set_overfitting(budget=BUDGET))
 
@@ -163,6 +164,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BROKEN)
 def test_broken_code_is_seen(fault, monkeypatch):
     statement, name, broken = BROKEN[fault]

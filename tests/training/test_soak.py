@@ -148,6 +148,7 @@ def growth(xp, iterations, epochs):
 ROW = 2_000  # bytes that an epoch may add: the dict of its metrics
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_500_iterations():
     traced, _ = growth(np, 50, 10)
     assert traced < 7 * ROW
