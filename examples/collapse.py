@@ -1,4 +1,4 @@
-"""When G collapses, and how one would know: a ring of eight Gaussians, in two dimensions, where everything can be drawn.
+"""When G collapses, and how to see it: a ring of eight Gaussians in two dimensions, where everything can be drawn.
 
     python examples/collapse.py             about a minute on two cores
     python examples/collapse.py --smoke     everything once, in seconds; too short to show anything
@@ -6,7 +6,8 @@
 Section 6 of the paper: "G must not be trained too much without updating D, in order to avoid 'the Helvetica scenario' in
 which G collapses too many values of z to the same value of x to have enough diversity to model p_data."
 
-collapse.png, .gif     the ring: balanced updates cover it; G collapses with 50 updates to each of D, or with twice its η
+collapse.png, .gif     the ring: balanced updates cover it; G collapses with 50 updates for each of D, or with twice D's η.
+                       With twice D's η a few seeds do not collapse. Which ones depends on the machine's rounding.
 collapse_sweeps.png    modes covered and share of good samples, by updates of D, by updates of G, by ratio of learning rates
 collapse_traces.png    what D(x) and D(G(z)) say about a run, and what only a fresh D says
 collapse_bilinear.png  min over x, max over y of xy: why two players that follow their gradients may circle for ever
@@ -15,8 +16,8 @@ results.json           every number behind the figures
 
 How do we know that a game has converged? D(x) = D(G(z)) = ½ and V = −log 4 say that this D finds no difference. That is so
 at the optimum. It is also so where D is too weak to find a difference. So we train a fresh D, with G held fixed: it finds
-what there is to find. Curves that swing say that the players circle each other. This need not end, since each player follows
-a gradient of its own.
+a difference if there is one. Curves that swing show that G and D circle each other. This need not end, since each follows its
+own gradient.
 """
 
 import argparse
@@ -35,11 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
 from PIL import Image
-from tqdm import tqdm
 
 from tinygan import (
     GAN,
@@ -55,6 +52,7 @@ from tinygan import (
     random_generator,
     value_function,
 )
+from tinygan.console import need_matplotlib, new_figure, progress_bar
 from tinygan.parzen import ParzenWarning, select_sigma
 from tinygan.run import main, natural, open_folder, positive, positive_number, write_json
 
@@ -91,7 +89,7 @@ HELD_OUT = 2000  # examples and samples that judge a run
 
 @dataclass(frozen=True)
 class Setting:
-    """How the two players are kept in step."""
+    """What decides the balance of D and G."""
 
     k: int = 1  # updates of D in an iteration
     generator_steps: int = 1  # updates of G
@@ -130,8 +128,8 @@ def coverage(samples: np.ndarray) -> tuple[int, float]:
     """Modes covered, and the share of good samples.
 
     A sample is good within 3 σ of a centre: of p_data itself 1 − e^(−9/2) = 98.9 % are. A mode is covered if it gets at
-    least a quarter of its fair share of good samples. Either figure alone can be had cheaply: all samples in one mode are
-    all good, and a few in each mode cover the ring while most lie between.
+    least a quarter of its fair share of good samples. Neither number is enough alone: all samples in one mode are all
+    good, and a few in each mode cover the ring while most lie between.
     """
     distance = np.linalg.norm(samples[:, None] - CENTRES, axis=2)
     good = distance.min(axis=1) < 3 * WIDTH
@@ -197,8 +195,8 @@ def play(
 ) -> dict[str, Any]:
     """Algorithm 1 on `data`, recorded. Returns "trace", a list per name, and "samples", the last.
 
-    iterations   of the game with one update each; every setting gets as many updates in all, 2 · iterations, so that all
-                 cost the same and none collapses for want of time: with more updates of G, G gets more of them
+    iterations   of the game with one update each; every setting gets 2 · iterations updates of G and D together, so that
+                 all take as long: with more updates of G, D gets fewer
     records      how often modes, share, spread, V, D(x), D(G(z)) are taken, on held-out examples and fixed z
     watched      also return "frames", (samples, θ_d) at each record, and "fresh", V of a fresh D at the first and the last G
     """
@@ -271,7 +269,7 @@ def bilinear(eta: float, steps: int, simultaneous: bool, damping: float = 0.0) -
 
     The equilibrium is (0, 0). With λ = 0:
     simultaneous   both gradients at the old point: ‖(x, y)‖ grows by √(1 + η²) at every step, for any η > 0
-    alternating    y steps where x has just gone: x² + y² − ηxy never changes: on one ellipse, neither out nor in
+    alternating    y steps at the new x: x² + y² − ηxy never changes, so the orbit stays on one ellipse
     With λ > 0, simultaneous: ‖(x, y)‖ changes by √((1 − ηλ)² + η²), which is below 1 where λ > η/2 (about)
     """
     x, y = np.array([1.0]), np.array([0.0])
@@ -319,6 +317,8 @@ BLUE, RED, GREY = "#0072b2", "#d55e00", "#777777"
 
 def draw_ring(axis: Any, samples: np.ndarray, theta_d: np.ndarray | None = None) -> None:
     """Samples over the centres' 3 σ circles, and over D(x): red where D says data, blue where it says G."""
+    from matplotlib.patches import Circle
+
     limit = 1.7 * RADIUS
     if theta_d is not None:
         side = np.linspace(-limit, limit, 60, dtype=np.float32)
@@ -336,7 +336,9 @@ def draw_ring(axis: Any, samples: np.ndarray, theta_d: np.ndarray | None = None)
     axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
 
 
-def picture(figure: Figure, dpi: int) -> Image.Image:
+def picture(figure: Any, dpi: int) -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -344,7 +346,7 @@ def picture(figure: Figure, dpi: int) -> Image.Image:
 
 
 def draw_frames(path: Path, runs: dict[str, dict[str, Any]], columns: int = 6) -> None:
-    figure = Figure(figsize=(2 * columns, 2.4 * len(runs)), layout="constrained")
+    figure = new_figure(figsize=(2 * columns, 2.4 * len(runs)), layout="constrained")
     grid = figure.subplots(len(runs), columns, squeeze=False)
     for row, (name, run) in zip(grid, runs.items(), strict=True):
         row[0].set_ylabel(name)
@@ -359,7 +361,7 @@ def draw_frames(path: Path, runs: dict[str, dict[str, Any]], columns: int = 6) -
 
 
 def draw_gif(path: Path, runs: dict[str, dict[str, Any]], pictures: int = 25) -> None:
-    figure = Figure(figsize=(2.6 * len(runs), 2.8), layout="constrained")
+    figure = new_figure(figsize=(2.6 * len(runs), 2.8), layout="constrained")
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
     pages = []
     for share in np.linspace(0, 1, pictures):
@@ -373,7 +375,7 @@ def draw_gif(path: Path, runs: dict[str, dict[str, Any]], pictures: int = 25) ->
 
 
 def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
-    figure = Figure(figsize=(3.3 * len(runs), 6), layout="constrained")
+    figure = new_figure(figsize=(3.3 * len(runs), 6), layout="constrained")
     for column, (name, run) in zip(
         figure.subplots(3, len(runs), sharex=True, sharey="row").T, runs.items(), strict=True
     ):
@@ -399,7 +401,7 @@ def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
 
 def draw_sweeps(path: Path, sweeps: dict[str, dict[str, list[dict[str, float]]]]) -> None:
     """sweeps: {what is varied: {value: [results of each seed]}}"""
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    figure = new_figure(figsize=(11, 5.2), layout="constrained")
     rows = figure.subplots(2, len(sweeps), sharey="row", sharex="col")
     for row, key, label, best in (
         (rows[0], "modes", f"modes covered, of {MODES}", MODES),
@@ -429,7 +431,7 @@ def draw_bilinear(path: Path, eta: float = 0.1, steps: int = 150, damping: float
             math.hypot(1 - eta * damping, eta),
         ),
     }
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = new_figure(figsize=(10, 4.2), layout="constrained")
     plane, distance = figure.subplots(1, 2)
     for name, (orbit, colour, growth) in orbits.items():
         plane.plot(*orbit.T, "-", color=colour, linewidth=1.2, label=name)
@@ -448,7 +450,7 @@ def draw_bilinear(path: Path, eta: float = 0.1, steps: int = 150, damping: float
 
 
 def draw_lines(path: Path, cases: dict[str, dict[str, Any]]) -> None:
-    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    figure = new_figure(figsize=(12, 5.2), layout="constrained")
     for row, (name, case) in zip(figure.subplots(2, 4), cases.items(), strict=True):
         titles = {
             "data": f"{name}: {LINE_POINTS} points",
@@ -475,7 +477,7 @@ COLOURS = {"data": "black", "window": RED, "G": BLUE}
 
 
 def late(run: dict[str, Any]) -> dict[str, float | None]:
-    """What a run has come to: means over its last quarter, since a collapsed G wanders about. None: NaN."""
+    """How a run ends: means over its last quarter, since a collapsed G moves about. None: NaN."""
     trace = run["trace"]
     means = {key: float(np.mean(trace[key][-len(trace[key]) // 4 :])) for key in ("modes", "good", "spread")}
     return {key: mean if math.isfinite(mean) else None for key, mean in means.items()}
@@ -500,6 +502,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def program() -> None:
     args = parse_arguments()
+    need_matplotlib()
     started = time.perf_counter()
     folder = open_folder("collapse", args.out)
     seeds = [args.seed + i for i in range(1 if args.smoke else SEEDS)]
@@ -556,22 +559,25 @@ def program() -> None:
 
 
 def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], title: str) -> dict[Any, Any]:
-    """{key: function(*arguments)}, on all cores: one process a core, and one thread a process, as such small matrices like."""
+    """{key: function(*arguments)}, on all cores: one process a core, one thread a process. The matrices are small."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by each new process when it loads NumPy
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    seldom = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings of the bar
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
         futures: dict[Future[Any], Any] = {pool.submit(f, *arguments): key for key, (f, arguments) in tasks.items()}
         try:
-            done = as_completed(futures)
-            return {futures[future]: future.result() for future in tqdm(done, title, len(futures), mininterval=seldom)}
+            done = {}
+            with progress_bar(len(futures), title=title) as bar:
+                for future in as_completed(futures):
+                    done[futures[future]] = future.result()
+                    bar.update()
+            return done
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def report(results: dict[str, Any]) -> None:
-    """The figures in words."""
+    """The numbers in words."""
     print(
         f"seeds {results['seeds']}: of each, the mean over the last quarter of its run; all runs of as many updates in all"
     )

@@ -8,13 +8,13 @@ clearly different from the training data. In this case, log(1 − D(G(z))) satur
 log(1 − D(G(z))) we can train G to maximize log D(G(z))."
 
 costs.png              the costs and their gradients against the logit a, D = σ(a): as computed, and in closed form
-costs_saturation.png   the gradient that reaches θ_g under each cost while D gets ahead; and how fast G learns from there
+costs_saturation.png   the gradient that reaches θ_g under each cost while D alone learns; then how fast G learns
 costs_modes.png        one Gaussian fitted to two modes by KL(p‖q), JSD and KL(q‖p): which covers both, which picks one
 results.json           every number behind the figures
 
-The fits are facts. By Theorem 1 a GAN descends JSD, and this is often given as the reason why GANs drop modes. That is
-contested. Fedus et al. 2018 (Many Paths to Equilibrium) show GANs that learn where the descent of a divergence would fail.
-And collapse.py covers eight modes, or three, or one, with one and the same cost.
+The fits do not show what a GAN does. By Theorem 1 a GAN descends JSD, and many say that GANs drop modes for this reason.
+But Fedus et al. 2018 (Many Paths to Equilibrium) show GANs that learn where the descent of a divergence would fail. And
+collapse.py covers eight modes, or three, or one, with the same cost.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from collapse import BATCH, NOISE, discriminator, endless, generator, in_parallel, mean_D
-from matplotlib.figure import Figure
 from scipy.optimize import minimize
 
 from tinygan import (
@@ -40,6 +39,7 @@ from tinygan import (
     generator_loss,
     random_generator,
 )
+from tinygan.console import need_matplotlib, new_figure
 from tinygan.run import main, natural, open_folder, positive, write_json
 
 UPDATES = 3000  # of D, while G is frozen
@@ -102,7 +102,7 @@ def get_ahead(seed: int, updates: int, distance: float = DISTANCE) -> dict[str, 
     """G stays as it starts while D is trained. Returns, by D's updates, mean D(G(z)), the gradient norms, and θ_d.
 
     distance   The data are G's own samples, from other z, moved by so much. Where that is several times their width, D
-               rejects G's samples with ever more confidence. With 0, the contrary, p_data = p_g: D cannot get ahead.
+               rejects G's samples with ever more confidence. With 0, p_data = p_g, and D finds no difference.
     """
     G, D = generator(seed), discriminator(seed)
     gan = GAN(G, D, MomentumSGD(G.theta, LEARNING_RATE), MomentumSGD(D.theta, LEARNING_RATE, MOMENTUM), noise=NOISE)
@@ -120,7 +120,7 @@ def get_ahead(seed: int, updates: int, distance: float = DISTANCE) -> dict[str, 
 
 
 def stations(updates: int) -> set[int]:
-    """The updates of D after which G may play."""
+    """The updates of D after which G is trained."""
     return {round(i) for i in np.geomspace(1, updates, 4)}
 
 
@@ -129,7 +129,7 @@ def held_out_noise(seed: int) -> np.ndarray:
 
 
 def half_way(seed: int, theta_d: np.ndarray, kind: str, limit: int) -> int | None:
-    """Algorithm 1 under one cost, from a G that has not begun and a D that has: after how many iterations the median
+    """Algorithm 1 under one cost, from an untrained G and a trained D: after how many iterations the median
     sample is half-way to the data. None: not within the limit, or not before the cost or the parameters overflow.
     """
     G, D = generator(seed), discriminator(seed)
@@ -216,7 +216,7 @@ GREY = "#777777"
 
 def draw_curves(path: Path) -> None:
     a = np.linspace(-6, 6, 121)
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = new_figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for kind, (cost_name, cost, gradient_name, gradient) in CLOSED_FORMS.items():
         values, gradients = curves(kind, a)
@@ -239,7 +239,7 @@ def draw_curves(path: Path) -> None:
 def draw_saturation(
     path: Path, ahead: list[dict[str, Any]], level: list[dict[str, Any]], times: dict[str, Any]
 ) -> None:
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = new_figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
     cases = ("D gets ahead: data far from the samples", ahead), ("the contrary: p_data = p_g", level)
     for axis, (title, traces) in zip(axes, cases, strict=False):
@@ -263,7 +263,7 @@ def draw_saturation(
 
 
 def draw_modes(path: Path, fits: dict[str, dict[float, tuple[float, float, float]]]) -> None:
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = new_figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, len(SHOWN) + 1, width_ratios=[1] * len(SHOWN) + [1.3])
     styles = {"KL(p‖q)": ("#009e73", "-"), "JSD": ("#0072b2", "--"), "KL(q‖p)": ("#d55e00", ":")}
     for axis, d in zip(axes, SHOWN, strict=False):
@@ -303,6 +303,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def program() -> None:
     args = parse_arguments()
+    need_matplotlib()
     started = time.perf_counter()
     folder = open_folder("costs", args.out)
     updates = min(args.iterations, 100) if args.smoke else args.iterations
@@ -346,7 +347,7 @@ def program() -> None:
 
 
 def report(results: dict[str, Any], fits: dict[str, dict[float, tuple[float, float, float]]]) -> None:
-    """The figures in words."""
+    """The numbers in words."""
     print("norm of the gradient that reaches θ_g, after the first and the last update of D (G frozen)")
     for case, title in ("ahead", "D gets ahead"), ("level", "p_data = p_g"):
         for seed, trace in zip(results["seeds"], results[case], strict=True):

@@ -1,9 +1,9 @@
-"""Figure 1 of the paper, really trained: a game on the line, from a first guess to D = ½ everywhere.
+"""Figure 1 of the paper, from a real training run on the line: it ends with D = ½ everywhere.
 
     python examples/figure1.py            the figure and the film of the run, in under a minute
     python examples/figure1.py --smoke    the same in seconds, long before the end
 
-z is uniform and p_data = N(0, 1). G and D are small networks. All that they see are minibatches. The four panels are four
+z is uniform and p_data = N(0, 1). G and D are small networks. They see only minibatches. The four panels are four
 moments of one run, as the paper tells it:
 
 (a)  near convergence: p_g resembles p_data, and D is partly right
@@ -12,8 +12,8 @@ moments of one run, as the paper tells it:
 (d)  both have learned since, by Algorithm 1: p_g = p_data, and D = ½
 
 Then the script measures what (d) claims, in two ways. It compares the distance between p_g and p_data with the distance
-between two sets of data. And it trains a fresh D until it converges, against a G that is held fixed: with the G of (a) this
-D must find D*, with the G of (d) it must find nothing.
+between two sets of data. And it trains a fresh D until it converges, with G held fixed. With the G of (a) this D must find D*.
+With the G of (d) it must find no difference.
 """
 
 import argparse
@@ -25,14 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy.special import expit
 from scipy.stats import ks_2samp
 from theory import SUPPORT, Check, generator_cdf, line_discriminator, midpoints, normal, opposite, train_discriminator
-from tqdm import tqdm
 
 from tinygan import (
     GAN,
@@ -51,6 +47,7 @@ from tinygan import (
     to_host,
 )
 from tinygan.backend import BACKENDS
+from tinygan.console import need_matplotlib, new_figure, progress_bar
 from tinygan.init import Constant
 from tinygan.run import main, natural, open_folder, positive, write_json
 
@@ -227,7 +224,7 @@ def two_sample_distances(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
 
 
 def measure(panels: list[Moment], fresh: dict[str, np.ndarray], seed: int) -> list[Check]:
-    """What Figure 1 claims, in figures; ≠ marks the same measure where the claim is not made."""
+    """What Figure 1 claims, in numbers; ≠ marks the same measure where the claim is false."""
     a, b, c, d = panels
     p_data = P_DATA(CENTRES)
     lives = abs(CENTRES) < LIVES
@@ -316,7 +313,7 @@ def draw_moment(axis: Any, moment: Moment, every: int = 1) -> None:
 
 
 def draw_panels(path: Path, panels: list[Moment]) -> None:
-    figure = Figure(figsize=(13, 4.1), layout="constrained")
+    figure = new_figure(figsize=(13, 4.1), layout="constrained")
     axes = figure.subplots(1, 4)
     for axis, moment in zip(axes, panels, strict=True):
         draw_moment(axis, moment)
@@ -327,7 +324,7 @@ def draw_panels(path: Path, panels: list[Moment]) -> None:
 
 def draw_fresh(path: Path, panels: list[Moment], fresh: dict[str, np.ndarray]) -> None:
     """fresh D beside D*, against the frozen G of (a) and of (d)."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = new_figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     titles = "a fresh D against the G of (a) finds D*", "a fresh D against the G of (d) finds nothing"
     for axis, moment, D, title in zip(axes, (panels[0], panels[-1]), fresh.values(), titles, strict=True):
@@ -345,7 +342,10 @@ def draw_fresh(path: Path, panels: list[Moment], fresh: dict[str, np.ndarray]) -
 
 
 def draw_film(path: Path, film: list[Moment], bar: Any) -> None:
-    figure = Figure(figsize=(5, 4.2), dpi=64, layout="constrained")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import to_rgb
+
+    figure = new_figure(figsize=(5, 4.2), dpi=64, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axis = figure.subplots()
     frames = []
@@ -381,20 +381,18 @@ def parse_arguments() -> argparse.Namespace:
 
 def program() -> None:
     args = parse_arguments()
+    need_matplotlib()
     started = time.perf_counter()
     iterations, inner_loop, fresh_steps = (200, 200, 200) if args.smoke else (args.iterations, INNER_LOOP, FRESH)
     xp = get_backend(args.backend)
     folder = open_folder("figure1", args.out)
-    seldom = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings of the bar
-    with tqdm(total=inner_loop + GUIDED + iterations + 600, unit="step", mininterval=seldom) as bar:
+    with progress_bar(inner_loop + GUIDED + iterations + 600, title="steps") as bar:
         panels, film = play(args.seed, iterations, inner_loop, xp, bar)
         fresh = {"a": fresh_discriminator(panels[0], fresh_steps), "d": fresh_discriminator(panels[-1], fresh_steps)}
         draw_panels(folder / "figure1.png", panels)
         draw_fresh(folder / "figure1_fresh.png", panels, fresh)
         draw_film(folder / "figure1.gif", film[:: 4 if args.smoke else 1], bar)
     checks = measure(panels, fresh, args.seed)
-    for check in checks:
-        print(check)
     write_json(
         folder / "results.json",
         {
@@ -403,6 +401,8 @@ def program() -> None:
             "seconds": round(time.perf_counter() - started, 1),
         },
     )
+    for check in checks:
+        print(check)
     print(f"run: {folder}", file=sys.stderr)
     if not args.smoke and not all(check.holds for check in checks):
         sys.exit("error: some claims of Figure 1 are not true of this run: see FAILS above")

@@ -1,12 +1,12 @@
-"""The whole loop in sight: from the data to the samples, with nothing hidden in between.
+"""The whole training loop, from the data to the samples.
 
-    python examples/first_loop.py            a minute on two cores; then look at runs/first_loop.png
-    python examples/first_loop.py --smoke    ten iterations, in seconds: to see that it runs
+    python examples/first_loop.py            a minute on two cores; writes runs/first_loop.png
+    python examples/first_loop.py --smoke    ten iterations, in seconds
 
-G turns noise z into images. D says of an image whether it comes from the data. In each iteration both learn: D tells data
-from samples of G a little better, and G makes samples that D takes for data a little more often.
+G turns noise z into images. D judges whether an image comes from the data. In each iteration both learn. D tells data from
+samples of G a little better. More samples of G pass as data.
 
-Batch norm is younger than the paper. With it G learns in a minute. The paper's own nets are in examples/mnist.py.
+Batch norm is newer than the paper. With it G learns in a minute. The paper's own nets are in examples/mnist.py.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python examples/mnist.py --out DIR --resume       resume after Ctrl-C, a crash or a reboot
     python examples/mnist.py --evaluate CHECKPOINT    only measure the generator of a checkpoint
 
-To resume, repeat the options of the start; only --epochs is remembered. A resumed run ends with the same numbers, to the
-bit, as one that never stopped.
+To resume, repeat the options of the start; only --epochs can be left out. A resumed run ends with the same numbers, bit
+for bit, as one that never stopped.
 """
 
 import argparse
@@ -74,8 +74,9 @@ def program() -> None:
             folder.record(row)
         results = run.measure(generator, dataset, samples)
         reading = run.read(trainer, generator, dataset)
-        print(reading["reading"])
         folder.finish(f"{dataset.name}, {args.variant}, seed {args.seed}", {"evaluation": results} | reading)
+        run.tell(results)  # only now: the results are written, whatever happens to the words
+        print(reading["reading"])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python examples/sample.py CHECKPOINT --nearest        also nearest.png (Figure 2a): does G copy training images?
     python examples/sample.py CHECKPOINT --interpolate    also interpolation.png (Figure 3)
 
-The samples are the first ones that the seed gives. None is picked.
+The samples are the first that the seed gives. None is picked.
 """
 
 import argparse

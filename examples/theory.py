@@ -5,7 +5,7 @@
 
 Each statement has a function under its name, in the paper's order. The function returns two kinds of checks. Some show that
 the statement is true. The others, marked ≠, run the same code under a different condition, and show that it is false there.
-So the code could have said otherwise.
+So the checks can fail.
 
 All values are in nats. An integral over the line is a sum over an even grid. For a smooth function that is 0 at both ends
 the sum is exact up to rounding.
@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logsumexp, ndtr, softmax
-from tqdm import tqdm
 
 from tinygan import (
     GAN,
@@ -43,6 +41,7 @@ from tinygan import (
     to_host,
     value_function,
 )
+from tinygan.console import can_draw, new_figure, progress_bar
 from tinygan.init import Constant
 from tinygan.run import main, natural, open_folder, positive, write_json
 
@@ -169,7 +168,7 @@ def train_discriminator(
 ) -> None:
     """D's inner loop alone, G held fixed: `steps` momentum updates on −½ V. x() and samples() give the minibatches.
 
-    The learning rate falls to a hundredth over the last half of the steps, so that D comes to rest. watch(step) is called
+    The learning rate falls to a hundredth over the last half of the steps, so that D converges. watch(step) is called
     before every update.
     """
     optimizer = MomentumSGD(D.theta, lambda t: rate * 0.01 ** max(0.0, 2 * t / steps - 1), 0.9)
@@ -194,8 +193,8 @@ def generator_cdf(G: Network, x: np.ndarray, cells: int = 1024) -> np.ndarray:
     """F_g(x) = P(G(z) ≤ x), z ~ U(−√3, √3), for a G from the line to the line: the change of variables, integrated.
 
     [−√3, √3] is cut into cells of equal probability, and each cell's probability is spread evenly between the values of G at
-    its two ends. That is p_g(x) = Σ p_z(z)/|G′(z)| over all z with G(z) = x, exactly so where G is straight within a cell: no
-    sampling error, no bandwidth to choose, and G may fold. Differences of F_g are the probabilities between the points x.
+    its two ends. That is p_g(x) = Σ p_z(z)/|G′(z)| over all z with G(z) = x, exact where G is straight within a cell. It has
+    no sampling error and no bandwidth. Differences of F_g are the probabilities between the points x.
     """
     z = np.linspace(-SUPPORT, SUPPORT, cells + 1, dtype=G.dtype)
     y = to_host(G(to_device(z[:, None], G.xp)))[:, 0].astype(np.float64)
@@ -320,7 +319,7 @@ def equation_2_optimal_discriminator(seed: int = 0, steps: int = STEPS) -> list[
 def equation_3_change_of_variables() -> list[Check]:
     """Eq. 3: E_{z ~ p_z}[log(1 − D(G(z)))] = ∫ p_g(x) log(1 − D(x)) dx, p_g the density of x = G(z).
 
-    G is a network with random parameters. p_z(x) in the place of p_g(x), a slip easily made, breaks it.
+    G is a network with random parameters. With p_z(x) in the place of p_g(x) it is false.
     """
     G = Network([Linear(1, 16, weight=Uniform(2.0)), Sigmoid(), Linear(16, 1, weight=Uniform(1.0))], seed=3, dtype=np.float64)
     edges = np.linspace(-5, 5, 1001)
@@ -447,8 +446,8 @@ def equation_6_jensen_shannon(seed: int = 0, m: int = 200_000) -> list[Check]:
 def theorem_1_global_minimum(seed: int = 0, steps: int = STEPS) -> list[Check]:
     """Theorem 1: C(G) ≥ −log 4, with equality if and only if p_g = p_data.
 
-    It speaks of the best of all D. If D must have a straight logit, p_g = N(0, 2²) reaches −log 4 against N(0, 1) too:
-    the two have one mean, and such a D sees no more than means.
+    It is about the best of all D. If D must have a straight logit, p_g = N(0, 2²) reaches −log 4 against N(0, 1) too:
+    the two have the same mean, and such a D sees only means.
     """
     p_data = Mixture((0.4, -1, 0.8), (0.6, 1.2, 0.6))
     rng = np.random.default_rng(seed)
@@ -553,7 +552,7 @@ def descend(steps: int, rate: float = 0.2, discriminator: str = "optimal", param
     """Prop. 2's descent of U(p_g, D) on 24 points, p_data = TWO_MODES; returns p_g, and the JSD before each step.
 
     discriminator  "optimal": D = D* before every step. "one step": k = 1, one gradient step on the table of D's logits.
-                   "fixed": the D* of the first p_g, for ever.
+                   "fixed": the D* of the first p_g.
     p_g            moves by p_g ← p_g exp(−rate·log(1 − D)), normalised: a small update in p_g space that leaves it a
                    distribution. Near p_data it multiplies the distance by 1 − rate/2, so "sufficiently small" is rate < 4.
     parametric     p_g = bell(θ), and θ descends instead, by the chain rule.
@@ -654,7 +653,7 @@ GENERATOR_DIVERGENCES = {
 
 
 def maximum_likelihood_cost() -> list[Check]:
-    """The lecture notes' third cost: at D = D*, −E_z[e^a] has the gradient of KL(p_data‖p_g), so it is maximum likelihood.
+    """Goodfellow's tutorial (2016), third cost: at D = D*, −E_z[e^a] has the gradient of KL(p_data‖p_g): maximum likelihood.
 
     With e^a* = p_data/p_g held fixed, −∇ ∫ p_g (p_data/p_g) dx = −∫ p_data ∇ log p_g dx. The other two costs descend
     different divergences: minimax that of Theorem 1, non-saturating one that Arjovsky and Bottou (2017) name.
@@ -744,7 +743,7 @@ def two_sample_reading(seed: int = 0, budget: int = BUDGET) -> list[Check]:
 def finite_set_overfitting(seed: int = 0, budget: int = BUDGET) -> list[Check]:
     """Section 3: D optimised to completion on a finite set overfits it: V rises to 0 on these rows and falls on others.
 
-    On others it falls below −log 4, which a D = ½ would have. With a thousand times the rows and the same number of updates
+    On others it falls below −log 4, the V of D = ½. With a thousand times the rows and the same number of updates
     the two V agree, near C(G).
     """
     judged = judgements(seed, budget)
@@ -767,7 +766,7 @@ D_STAR = {"color": ORANGE, "linewidth": 3.0, "label": "$D^*$, Eq. 2"}
 
 
 def draw_equation_2(path: Path, seed: int, steps: int) -> None:
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = new_figure(figsize=(11, 3.4), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     for axis, (name, (enough, straight)) in zip(axes, trained_discriminators(seed, steps).items(), strict=True):
         p_data, p_g = PAIRS[name]
@@ -789,7 +788,7 @@ def name_minus_log_4(axis: Any) -> None:
 
 def draw_theorem_1(path: Path) -> None:
     """C(G) along two families of p_g, and what a D of too little capacity makes of the second."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = new_figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     p_data = normal()
     means, widths = np.linspace(-5, 5, 81), np.geomspace(0.3, 4, 81)
@@ -819,7 +818,7 @@ def draw_theorem_1(path: Path) -> None:
 
 def draw_proposition_2(path: Path, steps: int = 400) -> None:
     """C as the upper envelope of straight lines; the descent with, and without, each condition; where it ends."""
-    figure = Figure(figsize=(13, 3.9), layout="constrained")
+    figure = new_figure(figsize=(13, 3.9), layout="constrained")
     envelope, descent, end = figure.subplots(1, 3)
 
     # Along p_t = (1 − t) p_data + t q, q far from p_data
@@ -860,7 +859,7 @@ def draw_proposition_2(path: Path, steps: int = 400) -> None:
 
 def draw_held_out(path: Path, seed: int, budget: int) -> None:
     """V on the rows that D was trained on, and on others, while D learns."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = new_figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     judged = judgements(seed, budget)
     titles = "$D$ to completion on a finite set", "$D$ as a two-sample test"
@@ -921,14 +920,13 @@ def program() -> None:
         partial(two_sample_reading, seed, budget),
     )
     results = {}
-    for statement in tqdm(statements, "statements", mininterval=0.1 if sys.stderr.isatty() else 30):
-        results[statement.func.__name__] = checks = statement()
-        title = f"\n{statement.func.__name__}: {(statement.func.__doc__ or '').splitlines()[0]}"
-        tqdm.write("\n".join([title, *map(str, checks)]), file=sys.stdout)
-    draw_equation_2(folder / "theory_equation2.png", seed, steps)
-    draw_theorem_1(folder / "theory_theorem1.png")
-    draw_proposition_2(folder / "theory_proposition2.png")
-    draw_held_out(folder / "theory_held_out.png", seed, budget)
+    draws = can_draw("the figures are")
+    with progress_bar(len(statements), title="statements") as bar:
+        for statement in statements:
+            results[statement.func.__name__] = checks = statement()
+            title = f"\n{statement.func.__name__}: {(statement.func.__doc__ or '').splitlines()[0]}"
+            bar.write("\n".join([title, *map(str, checks)]))
+            bar.update()
     every = [check for checks in results.values() for check in checks]
     write_json(
         folder / "results.json",
@@ -938,6 +936,11 @@ def program() -> None:
             "seconds": round(time.perf_counter() - started, 1),
         },
     )
+    if draws:
+        draw_equation_2(folder / "theory_equation2.png", seed, steps)
+        draw_theorem_1(folder / "theory_theorem1.png")
+        draw_proposition_2(folder / "theory_proposition2.png")
+        draw_held_out(folder / "theory_held_out.png", seed, budget)
     failed = [check for check in every if not check.holds]
     print(f"\n{len(every)} checks, {len(failed)} fail; lines marked ≠ show the opposite, under a different condition")
     print(f"run: {folder}", file=sys.stderr)

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -58,8 +59,8 @@ def arrays(thing):
     """Every array in a nest of lists, tuples and dicts."""
     if hasattr(thing, "dtype"):
         yield thing
-    elif isinstance(thing, dict | list | tuple):
-        for part in thing.values() if isinstance(thing, dict) else thing:
+    elif isinstance(thing, Mapping | list | tuple):
+        for part in thing.values() if isinstance(thing, Mapping) else thing:
             yield from arrays(part)
 
 

@@ -41,7 +41,7 @@ from tinygan.optim import Adam, MomentumSGD, learning_rate_schedule, max_column_
 from tinygan.parzen import ParzenWindow, select_sigma
 from tinygan.recipes import AuthorsUniform, authors_stream
 from tinygan.run import load_generator
-from tinygan.training import Trainer, guard
+from tinygan.training import Model, Trainer, guard
 
 __version__ = "0.1.0"
 
@@ -69,6 +69,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "Maxout",
+    "Model",
     "MomentumSGD",
     "Network",
     "Noise",

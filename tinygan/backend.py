@@ -17,7 +17,8 @@ from typing import IO, Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.errors import ArgumentError, BackendError
+from tinygan import checks
+from tinygan.errors import BackendError
 
 Array: TypeAlias = npt.NDArray[Any]
 """A numpy.ndarray, or a cupy.ndarray, which has the same methods."""
@@ -80,9 +81,7 @@ def get_backend(name: str = "auto") -> ArrayModule:
 
     Raises BackendError for "cupy" without a usable GPU, with the remedy; ArgumentError for an unknown name.
     """
-    if name not in BACKENDS:
-        raise ArgumentError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
-    if name == "numpy":
+    if checks.choice("backend", name, BACKENDS) == "numpy":
         return np
     problem = cupy_problem()
     if problem is None:
@@ -97,13 +96,13 @@ def get_backend(name: str = "auto") -> ArrayModule:
 
 def to_host(x: Any) -> npt.NDArray[Any]:
     """x as a NumPy array; an array on the device is copied."""
-    xp = get_array_module(x)
+    xp = get_array_module(checks.unmasked("x", x))
     return np.asarray(x) if xp is np else xp.asnumpy(x)
 
 
 def to_device(x: Any, xp: ArrayModule) -> Array:
     """x as an array of the module xp; nothing is copied if it is one already."""
-    return xp.asarray(x)
+    return checks.array_module(xp).asarray(checks.unmasked("x", x))
 
 
 def pixels(images: Array, xp: ArrayModule = np, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -112,11 +111,8 @@ def pixels(images: Array, xp: ArrayModule = np, dtype: npt.DTypeLike = np.float3
     The bytes are copied to the device, and divided there, in dtype.
     Raises ArgumentError for anything but uint8. Nothing else would notice pixels that are scaled twice.
     """
-    if images.dtype != np.uint8:
-        raise ArgumentError(f"images are {images.dtype}, not uint8: pixels are scaled once, from uint8")
-    if np.dtype(dtype).kind != "f":
-        raise ArgumentError(f"dtype {np.dtype(dtype)} cannot hold pixels in [0, 1]: choose float32 or float64")
-    x: Array = xp.asarray(images).astype(dtype)
+    checks.uint8("images", images)
+    x: Array = to_device(images, xp).astype(checks.float_dtype("dtype", dtype))
     x /= 255
     return x
 
@@ -130,8 +126,9 @@ def random_generator(xp: ArrayModule, seed: int, purpose: str = "", epoch: int =
     There is one stream per purpose and epoch. So no draw depends on how many draws other purposes made, and a run that
     resumes after an epoch needs no generator state. The streams of NumPy and CuPy differ.
     """
-    sequence = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), epoch])
-    if xp is np:
+    words = [checks.integer("seed", seed, 0), zlib.crc32(str(purpose).encode()), checks.integer("epoch", epoch, 0)]
+    sequence = np.random.SeedSequence(words)
+    if checks.array_module(xp) is np:
         return np.random.Generator(np.random.SFC64(sequence))
     return xp.random.Generator(xp.random.XORWOW(int(sequence.generate_state(1, np.uint64)[0])))
 
@@ -143,7 +140,7 @@ class Streams(dict[str, Any]):
     """
 
     def __init__(self, seed: int, epoch: int = 0, xp: ArrayModule = np) -> None:
-        self.seed, self.epoch, self.xp = seed, epoch, xp
+        self.seed, self.epoch, self.xp = checks.integer("seed", seed, 0), checks.integer("epoch", epoch, 0), xp
 
     def __missing__(self, purpose: str) -> Any:
         self[purpose] = random_generator(self.xp, self.seed, purpose, self.epoch)
@@ -157,7 +154,7 @@ def random_uint16(rng: Rng, shape: tuple[int, ...]) -> Array:
     31 bits.
     """
     if not isinstance(rng, np.random.Generator):
-        return rng.integers(0, 2**16, size=shape, dtype=np.uint16)
+        return checks.generator(rng).integers(0, 2**16, size=shape, dtype=np.uint16)
     size = int(np.prod(shape))
     words = rng.integers(0, 2**64 - 1, size=-(-size // 4), dtype=np.uint64, endpoint=True)
     return words.view(np.uint16)[:size].reshape(shape)

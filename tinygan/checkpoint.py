@@ -7,6 +7,7 @@ This is format 2. Format 1 could hold the four vectors of a GAN only. It still l
 and the architecture stays a text, repr(network).
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from tinygan.backend import write_atomically
 from tinygan.errors import CheckpointError
+from tinygan.files import open_file
 from tinygan.network import Network
 
 FORMAT = 2
@@ -30,6 +32,10 @@ MOST = 1000  # vectors that a checkpoint may hold
 FLOATS = ("<f4", "<f8")
 FORMAT_1 = {"theta_g": "G.theta", "theta_d": "D.theta", "v_g": "G.velocity", "v_d": "D.velocity"}
 FIELDS = {"epoch": int, "updates": dict, "architecture": dict, "metrics": list, "configuration": dict}
+MOST_EPOCHS = 10**9
+MOST_LAYERS = 10_000
+EXACT = 2**53  # integers up to this are exact as floats, too: updates, and the sizes of layers
+DEEPEST = 50  # levels of lists and dicts in one another
 REMEDY = "take a different checkpoint, or start a new run"
 
 
@@ -78,10 +84,11 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
                 with archive.open(name + ".npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
     except OSError as error:
-        size = sum(array.nbytes for array in arrays.values()) / 1e6
+        size = math.ceil(sum(array.nbytes for array in arrays.values()) / 1e6)
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+        remedy = f"make room for {size} MB" if full else "name a file in a folder that exists and can be written"
         raise CheckpointError(
-            f"{path}: not written ({error.strerror or error}); an earlier checkpoint is intact: "
-            f"make room for {size:.0f} MB in a folder that can be written"
+            f"{path}: not written ({error.strerror or error}); an earlier checkpoint is intact: {remedy}"
         ) from error
 
 
@@ -93,7 +100,13 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
     Raises CheckpointError, which names the file, what is wrong and the remedy.
     """
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        file = open_file(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file: name a checkpoint that a run has written") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}: name a checkpoint that can be read") from error
+    try:
+        with file, zipfile.ZipFile(file) as archive:
             names = _inspect(archive, os.fstat(file.fileno()).st_size)
             text = _read(archive, "text")
             fields, version = _parse(text)
@@ -107,10 +120,6 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
                         f"ask for the networks that it was trained with, or start a new run in a different folder"
                     )
             arrays = {name: _read(archive, name) for name in (*names, "digest")}
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file: name a checkpoint that a run has written") from None
-    except PermissionError as error:
-        raise CheckpointError(f"{path}: {error.strerror}: make it readable") from error
     except CheckpointError:
         raise
     except Exception as error:  # on damaged bytes zipfile, the npy reader and json raise a dozen kinds
@@ -202,14 +211,76 @@ def _read(archive: zipfile.ZipFile, name: str) -> Any:
 
 
 def _parse(text: npt.NDArray[Any]) -> tuple[dict[str, Any], int]:
-    """The fields that the text states, and the number of the format."""
-    fields: dict[str, Any] = json.loads(text.tobytes())
+    """The fields that the text states, and the number of the format. Raises ValueError, or what json raises."""
+    fields: dict[str, Any] = json.loads(text.tobytes(), parse_constant=_number, parse_float=_number)
     version = fields.pop("format")
-    if version not in (1, FORMAT):
+    if type(version) is not int or version not in (1, FORMAT):
         raise ValueError("a different version of tinygan wrote it")
     if fields.keys() != FIELDS.keys() or any(not isinstance(fields[key], kind) for key, kind in FIELDS.items()):
         raise ValueError("its text does not have the fields of a checkpoint")
-    updates = fields["updates"]
-    if not updates or updates.keys() != fields["architecture"].keys() or any(type(n) is not int for n in updates.values()):
+    if _depth(fields) > DEEPEST:
+        raise ValueError(f"its fields are nested more than {DEEPEST} deep")
+    if not _is_count(fields["epoch"], MOST_EPOCHS):
+        raise ValueError(f"its epoch is {_short(fields['epoch'])}, not an integer from 0 to {MOST_EPOCHS}")
+    updates, architecture = fields["updates"], fields["architecture"]
+    if not updates or updates.keys() != architecture.keys():
         raise ValueError("it does not state how many updates each player made")
+    for player, n in updates.items():
+        if not _is_count(n, EXACT):
+            raise ValueError(f"{player} made {_short(n)} updates, not an integer from 0 to 2⁵³")
+        if version == 1 and not isinstance(architecture[player], str):
+            raise ValueError(f"the architecture of {player} is no text, which it is in format 1")
+        if version != 1:
+            _require_layers(player, architecture[player])
+    for row in fields["metrics"]:
+        if not isinstance(row, dict) or not all(map(_is_number, row.values())):
+            raise ValueError(f"its metrics have {_short(row)} in the place of an epoch's numbers")
+        if not _is_count(row.get("epoch", 0), MOST_EPOCHS):
+            raise ValueError(f"its metrics have {_short(row['epoch'])} in the place of an epoch")
     return fields, version
+
+
+def _number(text: str) -> float:
+    """A float in the text. JSON has no NaN and no infinity, but Python's reader takes them, and makes one of 1e999."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"its text has the number {text[:20]}")
+    return number
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) <= EXACT)
+
+
+def _short(value: Any) -> str:
+    """The value in an error message; an integer of thousands of digits has no repr."""
+    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) and abs(value) > 10**30 else f"{value!r:.100}"
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and dicts are nested in it, no further than is allowed."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        inside = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level, depth = [each for values in inside for each in values], depth + 1
+    return depth
+
+
+def _require_layers(player: str, layers: Any) -> None:
+    """Raises ValueError for what Network.describe cannot have made."""
+    if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
+        raise ValueError(f"the architecture of {player} is no list of at most {MOST_LAYERS} layers")
+    for i, layer in enumerate(layers):
+        if not isinstance(layer, dict) or layer.keys() != {"class", "config"}:
+            raise ValueError(f"layer {i} of {player} is {_short(layer)}, without a class and a config")
+        if not isinstance(layer["class"], str) or not isinstance(layer["config"], dict):
+            raise ValueError(f"layer {i} of {player} is {_short(layer)}, whose class is no name or whose config is no dict")
+        left = [layer["config"]]
+        while left:
+            value = left.pop()
+            left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            if type(value) is int and abs(value) > EXACT:
+                raise ValueError(f"layer {i} of {player} has a size of {_short(value)}")

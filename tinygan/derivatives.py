@@ -67,11 +67,11 @@ def _loss_row(subject: str, names: tuple[str, ...], loss: Callable[..., tuple[An
 
 
 def _target_row(subject: str, loss: Callable[[Array, Array], tuple[Scalar, Array]], target: Array) -> Report:
-    """loss(y, target) -> cost, gradient by y, for 6 rows of 4 numbers: y as drawn, and y with the largest of LOGITS in it."""
-    y = random_generator(np, 0, "outputs").normal(0, 3, (6, 4))
+    """loss(y, target) -> cost, gradient by y, for 6 rows of 4 numbers: drawn from a normal distribution, and from LOGITS."""
+    rng = random_generator(np, 0, "outputs")
     reports = []
-    for scale in 1.0, max(LOGITS) / abs(y).max():
-        values = {"y": y * scale}
+    for y in rng.normal(0, 3, (6, 4)), rng.choice(LOGITS, (6, 4)):
+        values = {"y": y}
         gradients = {"y": loss(values["y"], target)[1]}
         cost = functools.partial(lambda values: loss(values["y"], target)[0], values)
         reports.append(compare_cost(subject, cost, values, gradients))

@@ -3,11 +3,13 @@
 A description names classes, but nothing is imported because a description names it. Your own classes must be given.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from tinygan import checks
 from tinygan.errors import ArgumentError
 from tinygan.init import Init
 from tinygan.layers import Declarations, Layer
@@ -35,6 +37,13 @@ def all_declarations(
 
 def describe_layers(layers: Sequence[Layer]) -> Description:
     """Each layer's class and config. A class that is not tinygan's is named with its module, "mylayers:Swish"."""
+    for layer in layers:
+        arguments = inspect.signature(type(layer)).parameters
+        if arguments and type(layer).config is Layer.config:
+            raise ArgumentError(
+                f"{layer!r} cannot be described: {type(layer).__name__} takes {', '.join(arguments)}, so it needs a method "
+                f"config() that returns them"
+            )
     return [{"class": class_name(type(layer)), "config": layer.config()} for layer in layers]
 
 
@@ -46,14 +55,21 @@ def class_name(kind: type[Layer]) -> str:
 
 def build_layers(description: Description, own: Iterable[type[Layer]] = ()) -> list[Layer]:
     """New layers from a description (see Network.describe and Network.build). This allocates no parameters."""
+    for kind in (own := checks.items("layers", own, "layers=[MyLayer]")):
+        if not (isinstance(kind, type) and issubclass(kind, Layer)):
+            raise ArgumentError(f"layers must be classes of layers, as in layers=[MyLayer], not {checks.shown(kind)}")
     known = {class_name(kind): kind for kind in _subclasses(Layer) if ":" not in class_name(kind)}
-    mine = {kind.__qualname__: kind for kind in own}
+    mine: dict[str, list[type[Layer]]] = {}
+    for kind in own:
+        mine.setdefault(kind.__qualname__, []).append(kind)
     layers = []
-    for i, entry in enumerate(description):
+    for i, entry in enumerate(checks.items("a description", description, "network.describe()")):
         try:
             name, config = entry["class"], dict(entry["config"])
             module, _, bare = name.rpartition(":")
-            kind = mine[bare] if module else known[name]
+            # The module may have a different name now, "__main__" for one; but it decides between two of one name.
+            exact = [kind for kind in mine.get(bare, []) if class_name(kind) == name]
+            (kind,) = (exact or mine.get(bare, [])) if module else [known[name]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArgumentError(
                 f"layer {i} is {entry!r}: its class is not tinygan's, and not in the classes given as `layers`"

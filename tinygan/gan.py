@@ -14,14 +14,16 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinygan import checks
 from tinygan.backend import Array, Rng, Scalar, Streams, random_generator
 from tinygan.errors import ArgumentError
-from tinygan.layers import Sigmoid
+from tinygan.layers import Dropout, ReLU, Reshape, Sigmoid, Tanh
 from tinygan.losses import GENERATOR_COSTS, discriminator_loss, generator_loss, softplus, value_function
 from tinygan.network import Caches, Network
 from tinygan.optim import Optimizer
 
 PRIORS = ("uniform", "gaussian", "spherical")
+RANGES: dict[type, tuple[float, float]] = {Sigmoid: (0, 1), Tanh: (-1, 1), ReLU: (0, np.inf)}  # of a G's last layer
 BLOCK = 1000  # samples made at a time
 
 
@@ -52,10 +54,10 @@ class Noise:
     n: int
 
     def __post_init__(self) -> None:
-        if self.kind not in PRIORS or self.n < 1:
-            raise ArgumentError(f"no such noise, {self}: choose one of {', '.join(PRIORS)}, and n of at least 1")
+        checks.choice("prior", self.kind, PRIORS), checks.integer("the noise's n", self.n)
 
     def __call__(self, rng: Rng, m: int, dtype: npt.DTypeLike = np.float32) -> Array:
+        checks.generator(rng), checks.integer("m", m), checks.float_dtype("dtype", dtype)
         if self.kind == "uniform":
             return (rng.random((m, self.n), dtype=dtype) * 2 - 1) * 3**0.5
         z = rng.standard_normal((m, self.n), dtype=dtype)
@@ -79,10 +81,9 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
 
     rng  a generator of random numbers, or an integer, the seed of a new one
     """
-    G, noise = generator.network, generator.noise
-    if n < 1:
-        raise ArgumentError(f"the number of samples must be at least 1, not {n}")
-    drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else rng
+    G, noise = checks.having("generator", generator, ("network", "noise"), "Generator(network, noise)").network, generator.noise
+    checks.integer("the number of samples", n)
+    drawn = random_generator(G.xp, int(rng), "samples") if isinstance(rng, int | np.integer) else checks.generator(rng)
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
     return G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
 
@@ -92,7 +93,7 @@ Judged: TypeAlias = tuple[Array, Caches]
 
 
 class Gradient(NamedTuple):
-    """What a gradient of D returns: J(D), D's logits of the samples, and the caches of its one or two forward passes."""
+    """What discriminator_gradient returns: J(D), D's logits of the samples, and the caches of its one or two forward passes."""
 
     cost: Scalar
     a_fake: Array
@@ -100,7 +101,7 @@ class Gradient(NamedTuple):
 
 
 class GAN:
-    """min_G max_D V(D, G), played by Algorithm 1: k updates of D, then one of G through a fresh forward pass.
+    """min_G max_D V(D, G), played by Algorithm 1: k updates of D, then generator_steps of G, each from a fresh forward pass.
 
     G, D                       networks; D ends in one logit a, D(x) = σ(a)
     G_optimizer, D_optimizer   over G.theta and D.theta
@@ -122,19 +123,16 @@ class GAN:
         noise: Noise = Noise("uniform", 100), batch_size: int = 100, generator_cost: str = "non_saturating",
         k: int = 1, generator_steps: int = 1,
     ) -> None:  # fmt: skip
-        if generator_cost not in GENERATOR_COSTS:
-            raise ArgumentError(f"unknown generator cost {generator_cost!r}: choose one of {', '.join(GENERATOR_COSTS)}")
-        for name, number in ("k", k), ("generator_steps", generator_steps), ("batch_size", batch_size):
-            if number < 1:
-                raise ArgumentError(f"{name} must be at least 1, not {number}")
-        if G_optimizer.theta is not G.theta or D_optimizer.theta is not D.theta:
-            raise ArgumentError("each optimiser must be over its network's own θ, as MomentumSGD(G.theta, 0.1) is")
-        if D.layers and isinstance(D.layers[-1], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
+        checks.instance("G", G, Network, "a Network"), checks.instance("D", D, Network, "a Network")
+        checks.optimizer_of(G, G_optimizer, "G_optimizer"), checks.optimizer_of(D, D_optimizer, "D_optimizer")
+        last = [layer for layer in D.layers if not isinstance(layer, Reshape | Dropout)][-1:]
+        if last and isinstance(last[0], Sigmoid):  # the costs apply σ; applied twice, D still trains, and G collapses
             raise ArgumentError("D ends in a Sigmoid: leave it out. D must end in the logit a, to which the costs apply σ")
-        _require_fit(G, D, noise)
+        self.sample_shape = _require_fit(G, D, noise)
         self.G, self.D, self.G_optimizer, self.D_optimizer = G, D, G_optimizer, D_optimizer
-        self.noise, self.batch_size, self.generator_cost = noise, batch_size, generator_cost
-        self.k, self.generator_steps = k, generator_steps
+        self.noise, self.generator_cost = noise, checks.choice("generator cost", generator_cost, GENERATOR_COSTS)
+        self.k, self.generator_steps = checks.integer("k", k), checks.integer("generator_steps", generator_steps)
+        self.batch_size = checks.integer("batch_size", batch_size)
         self.G_grad, self.D_grad = G.xp.empty_like(G.theta), D.xp.empty_like(D.theta)
 
     # ---- Algorithm 1
@@ -150,7 +148,7 @@ class GAN:
             # "Sample minibatch of m noise samples {z⁽¹⁾, …, z⁽ᵐ⁾} from noise prior p_g(z)."
             z = self.sample_noise(streams)
             # "Sample minibatch of m examples {x⁽¹⁾, …, x⁽ᵐ⁾} from data generating distribution p_data(x)."
-            x = next(batches).x
+            x = self.next_examples(batches)
             # "Update the discriminator by ascending its stochastic gradient"
             D_cost = self.discriminator_step(x, z, streams["dropout"])
         # "end for"
@@ -163,7 +161,12 @@ class GAN:
 
     def sample_noise(self, streams: Streams) -> Array:
         """z ~ p_z, a minibatch (m, n)."""
-        return self.noise(streams["noise"], self.batch_size, self.G.dtype)
+        return self.noise(checks.stream(streams, "noise"), self.batch_size, self.G.dtype)
+
+    def next_examples(self, batches: Iterator[Batch]) -> Array:
+        """x ~ p_data, the next minibatch (m, d)."""
+        x: Array = checks.following(batches, self.batch_size, f"k = {self.k} of {self.batch_size} rows")
+        return x
 
     def discriminator_step(self, x: Array, z: Array, rng: Rng | None) -> Scalar:
         """θ_d ← one update on ∇ J(D). θ_g is not touched: G's backward is never called."""
@@ -248,6 +251,11 @@ class GAN:
         names = ("variant", "generator_cost", "k", "generator_steps", "batch_size")
         return {name: getattr(self, name) for name in names} | {"prior": self.noise.kind, "noise": self.noise.n}
 
+    def require_rows(self, name: str, shape: tuple[int, ...], low: float, high: float) -> None:
+        """Raise ArgumentError unless data of this shape, from low to high, are like G's samples, in its last layer's range."""
+        last = [type(layer) for layer in self.G.layers if not isinstance(layer, Reshape)] or [Network]
+        checks.rows_like(name, shape, low, high, self.sample_shape, RANGES.get(last[-1], (-np.inf, np.inf)))
+
     def report(self, held_out: Batch, streams: Streams) -> dict[str, Scalar]:
         """V(D, G), mean D(x) and mean D(G(z)) over held-out data and as many samples, without dropout."""
         z = self.noise(streams["report"], len(held_out.x), self.G.dtype)
@@ -271,11 +279,11 @@ class Simultaneous(GAN):
 
     def iteration(self, batches: Iterator[Batch], streams: Streams) -> dict[str, Scalar]:
         """As GAN.iteration, with both players' updates in one step."""
-        rng = streams["dropout"]
+        rng = checks.stream(streams, "dropout")
         for _ in range(self.k - 1):
-            z, x = self.sample_noise(streams), next(batches).x
+            z, x = self.sample_noise(streams), self.next_examples(batches)
             self.discriminator_step(x, z, rng)
-        z, x = self.sample_noise(streams), next(batches).x
+        z, x = self.sample_noise(streams), self.next_examples(batches)
         D_cost, G_cost = self.simultaneous_step(x, z, rng)
         for _ in range(self.generator_steps - 1):
             G_cost = self.generator_step(self.sample_noise(streams), rng)
@@ -295,7 +303,7 @@ class Simultaneous(GAN):
 
 
 class Printed(GAN):
-    """Algorithm 1 as printed: D ascends V itself, twice the gradient of J(D); G descends mean log(1 − D(G(z)))."""
+    """Algorithm 1 as printed: D ascends V itself, with twice the gradient of `GAN`; G descends mean log(1 − D(G(z)))."""
 
     variant = "printed"
 
@@ -312,11 +320,13 @@ VARIANTS: dict[str, type[GAN]] = {"simultaneous": Simultaneous, "alternating": G
 """The three variants by their names, for command lines."""
 
 
-def _require_fit(G: Network, D: Network, noise: Noise) -> None:
-    """One forward pass of one z through both networks. Raises ArgumentError unless it ends in one logit."""
+def _require_fit(G: Network, D: Network, noise: Noise) -> tuple[int, ...]:
+    """One forward pass of one z through both networks; the shape of a sample. ArgumentError unless it ends in one logit."""
+    checks.having("noise", noise, ("n", "__call__"), 'Noise("uniform", 100)')
     try:
-        a = D(G(G.xp.zeros((1, noise.n), G.dtype)))
-    except ArgumentError as error:
+        a = D(samples := G(G.xp.zeros((1, noise.n), G.dtype)))
+    except ValueError as error:  # an ArgumentError, or NumPy's own from a layer that does not look
         raise ArgumentError(f"noise of {noise.n} dimensions, G, and D on samples of G do not fit: {error}") from error
     if a.shape != (1, 1):
         raise ArgumentError(f"D must end in one logit for each row, (m, 1): it gives {a.shape} for one sample")
+    return samples.shape[1:]

@@ -36,55 +36,76 @@ raises GradientError, whose message is the table:
 
 The relative error, of the numeric derivative n and the analytic one, a = ∇L · u:
 
-    entry         u = 1 at one entry                         |n − a| / max(|n|, |a|, floor)
-    direction     u = ±1/√N at all N entries of a block      |n − a| / max(|n|, rms(∇L), floor)
-    floor         10⁻³ ‖dy ∘ y‖₂; for a cost, 10⁻³ |L|
+    |n − a| / max(|n|, rms, ‖t‖, floor)        u = 1 at one entry, or ±1/√N at all N entries of a block
 
-At N = 1 the two are the same. Unlike |a|, the root mean square is never small by chance, and it dilutes one wrong entry
-among N only by √N: an entry of typical size that is wrong by 1 % gives an error of 10⁻⁵ among a million. The floor is
-needed because float64 rounds L by 10⁻¹⁶ |L|, and so n by up to 10⁻¹⁰ |L|. n is computed with ε = 10⁻⁵. If that
-disagrees, it is computed with 10⁻⁶ too, in case the first step crossed a kink, and the better one counts. Errors up to
-10⁻⁶ pass.
+    rms       ‖∇L ∘ u‖₂: |a| at one entry; along a direction the root mean square of ∇L
+    t         what n sums: tₖ = dyₖ [yₖ(v + ε u) − yₖ(v − ε u)] / 2ε, one for each entry of y
+    rounding  8 · 2⁻⁵² ‖dy ∘ (y + Δy max|v| / ε max|u|)‖₂ / ε, over the entries of y that v moves: how far the rounding of y,
+              and of v, may move n
+    floor     rounding / 10⁻⁶, so a difference up to the rounding passes
+
+Unlike |a|, rms and ‖t‖ are never small by chance, and rms dilutes one wrong entry among N only by √N: an entry of typical
+size that is wrong by 1 % gives an error of 10⁻⁵ among a million. Errors up to 10⁻⁶ pass. n is computed with ε = 10⁻⁵. If
+that disagrees, it is computed with 10⁻⁶, in case the first step crossed a kink; with 10⁻³, where y is rounded less; and
+with 10⁻⁵ |v|, where v is small or large. The best one counts.
+
+A derivative of less than a thousand times the rounding is hidden: y + 10¹⁰ can have any gradient. Such a check is refused
+as UNDECIDABLE. It does not pass. Three cases are not hidden. v changes y a lot, but further away (a unit that is off). Or v
+changes y by less than 10⁻¹² of it, while other gradients are large beside the rounding (a unit that is saturated). Or v
+changes nothing, however far it is moved.
 
 Every block is checked along three random directions. A block of up to 512 entries is also checked entry by entry. A
-larger one that fails is halved again and again until the wrong entries are found. This works on NumPy only; other tests
-check that both backends agree.
+larger one that fails is halved again and again until the wrong entries are found. Each column of dy is divided by the range
+of y's, so that no column is hidden by a larger one. This works on NumPy only; other tests check that both backends agree.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+import inspect
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygan.backend import Array, random_generator
+from tinygan.description import with_parts
 from tinygan.errors import ArgumentError, GradientError
-from tinygan.layers import Cache, Layer
+from tinygan.layers import Layer
 from tinygan.network import Caches, Network, bind
 
 TOLERANCE = 1e-6
-EPSILONS = (1e-5, 1e-6)
-FLOOR = 1e-3
+STEPS = (1e-5, 1e-6, 1e-3)
+RELATIVE_STEP = 1e-5
+ROUNDING = 8 * 2.0**-52  # of an entry of y, relative to it
+HIDDEN = 1e-3  # a derivative is hidden if the rounding is a larger part of it
+NEGLIGIBLE = 1e-12  # of y: what a change of v by 1 may change in it without counting
+FURTHER = (1.0, 1e3, 1e6, 1e12, 1e24, 1e48, 1e96, 1e192, 1e300)  # a v that changes nothing with any of these counts for nothing
 DIRECTIONS = 3
 EVERY_ENTRY = 512  # blocks of up to this many entries are checked entry by entry
+ROWS_ALONE = 8  # so many rows are also given to forward one by one
 SHOWN = 3  # wrong entries of a block that a report lists
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One derivative, by backward and by central differences. If `index` is None, it is along a random direction."""
+    """One derivative, by backward and by central differences. If `index` is None, it is along a random direction.
+
+    hidden: the two agree, but only because the rounding of y hides both.
+    """
 
     block: str
     index: tuple[int, ...] | None
     analytic: float
     numeric: float
     error: float
+    hidden: bool = False
 
     def __str__(self) -> str:
         entry = " along a random direction" if self.index is None else f"[{', '.join(map(str, self.index))}]"
         ratio = f", ratio {self.analytic / self.numeric + 0.0:.6g}" if self.numeric else ""
         found = f"backward {self.analytic:.6g}, numeric {self.numeric:.6g}{ratio}, relative error {self.error:.1e}"
-        return f"{self.block}{entry}: {found}"
+        return f"{self.block}{entry}: {found}{', hidden by rounding' * self.hidden}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +118,11 @@ class Block:
     directions: int
     worst: Comparison
     wrong: tuple[Comparison, ...]
+    hidden: tuple[Comparison, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        return "WRONG" if self.wrong else "UNDECIDABLE" if self.hidden else ""
 
 
 @dataclass(frozen=True)
@@ -113,35 +139,47 @@ class Report:
         return max((block.worst.error for block in self.blocks), default=0.0)
 
     @property
+    def undecidable(self) -> bool:
+        """Whether the rounding of y, or of the cost, hides a derivative."""
+        return any(block.hidden for block in self.blocks)
+
+    @property
     def passed(self) -> bool:
-        return not self.faults and self.error <= TOLERANCE
+        return not self.faults and self.error <= TOLERANCE and not self.undecidable
 
     def __str__(self) -> str:
-        lines = [f"{self.subject}: {'passed' if self.passed else 'WRONG'}", *(f"  {fault}" for fault in self.faults)]
+        wrong = self.faults or self.error > TOLERANCE
+        verdict = "WRONG" if wrong else "UNDECIDABLE" if self.undecidable else "passed"
+        lines = [f"{self.subject}: {verdict}", *(f"  {fault}" for fault in self.faults)]
         name_width = max((len(block.name) for block in self.blocks), default=0)
         shape_width = max((len(str(block.shape)) for block in self.blocks), default=0)
         for block in self.blocks:
-            checked = f"{block.entries} entries, {block.directions} directions" + "  WRONG" * bool(block.wrong)
+            checked = f"{block.entries} entries, {block.directions} directions  {block.verdict}".rstrip()
             lines.append(
                 f"  {block.name:{name_width}}  {block.shape!s:{shape_width}}   "
                 f"worst relative error {block.worst.error:.1e}   {checked}"
             )
-            lines += [f"       {comparison}" for comparison in block.wrong[:SHOWN]]
-            if len(block.wrong) > SHOWN:
-                lines.append(f"       and {len(block.wrong) - SHOWN} more")
+            listed = block.wrong or block.hidden
+            lines += [f"       {comparison}" for comparison in listed[:SHOWN]]
+            if len(listed) > SHOWN:
+                lines.append(f"       and {len(listed) - SHOWN} more")
+        if self.undecidable:
+            lines.append(
+                "  float64 rounds the output by too much beside these derivatives, so they cannot be checked: centre the "
+                "output (subtract its constant part), scale what is small in it, or choose values where nothing is saturated"
+            )
         return "\n".join(lines)
 
 
-def check_gradient(
-    cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], *, seed: int = 0
-) -> Report:
+def check_gradient(cost: Callable[[], Any], values: dict[str, Array], gradients: dict[str, Array], *, seed: int = 0) -> Report:
     """Check hand-written derivatives of any cost: gradients[name] against central differences in values[name].
 
     cost       cost() computes L, a number, from the arrays in `values`. These are changed in place and then restored.
     values     {"W": array, …}, float64, C-contiguous, more than 10⁻⁵ away from kinks and from the end of the domain
     gradients  {"W": ∂L/∂W, …}, in the same shapes
 
-    Raises GradientError with the table if a relative error exceeds 10⁻⁶; ArgumentError for arrays that it cannot use.
+    Raises GradientError with the table if a relative error exceeds 10⁻⁶, and if the rounding of L hides a derivative;
+    ArgumentError for arrays that it cannot use.
     """
     if not values or values.keys() != gradients.keys():
         has = (", ".join(names) or "nothing" for names in (values, gradients))
@@ -152,22 +190,31 @@ def check_gradient(
 def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
     """Check the backward pass of a layer, your own or tinygan's: every derivative, and the protocol.
 
-    layer  a new one. It is put into a float64 Network, and its parameters are moved by up to ½ from where they start.
-    x      the input, or only its shape, (m, …) with m > 1: then |x| is drawn from [0.1, 1.1), away from a kink at 0
+    layer  not in a network. For the check it is put into one of float64, and its parameters are moved by up to ½ from where
+           they start. Afterwards the layer is as it was, and can be checked again or be put into a network.
+    x      the input, an array, or only its shape, (m, …) with m > 1: then |x| is drawn from [0.1, 1.1), away from a kink at 0
     seed   of x, dy, the directions, and the generator that forward gets. Each call of forward gets a new generator with
            this seed, so that the masks are the same throughout the numeric derivative.
 
-    The protocol: forward writes to no argument, and depends only on x, the parameters, train and rng. Later calls do not
-    change what it returned. backward writes only to `grads`, and overwrites every entry there (at first they are NaN). Without
-    `grads` it returns the same dx; with need_dx=False it returns None. Shapes agree, and float32 stays float32.
-    Running statistics: forward and backward do not change them; observe changes them and nothing else.
-    Each row is treated by itself: from the second half of dy and of the cache, which Network.rows cuts out, backward
-    returns the second half of dx. The simultaneous variant of GAN needs this. A layer that declares mixes_rows need not
-    do it; in training, one row of x must then change y in a different row. Without this declaration it must not.
+    forward   writes to no argument, and depends only on x, the parameters, train and rng. Later calls do not change what it
+              returned. Random numbers come from rng alone: with train=False, y is the same without an rng; with train=True,
+              a layer that draws raises an error if rng is None.
+    backward  is linear in dy, and writes only to `grads`: it overwrites every entry, whatever was there. Without `grads` it
+              returns the same dx; with need_dx=False it returns None.
+    Arrays    Shapes agree. float32 stays float32, with the same values up to rounding. y depends on no writeable float array
+              that is held on the layer and is no parameter; make a constant array read-only.
+    Rows      Each row is treated by itself, wherever it stands: y of half of the rows is half of y, and of permuted rows the
+              permuted y. From the second half of dy and of the cache, which Network.rows cuts out, backward returns the
+              second half of dx: the simultaneous variant of GAN needs this. A layer that declares mixes_rows need not do
+              it, but permuting the rows must still permute y; in training, one row of x must then change y in a
+              different row.
+    Statistics  forward and backward do not change them; observe changes them and nothing else.
+
     train=False is checked too if its y or its cache is different.
 
-    Raises GradientError, whose message is the report, unless all of this holds. If a layer has kinks, a few wrong entries
-    may lie on one: see whether they are wrong with a different seed too.
+    Raises GradientError, whose message is the report, unless all of this holds; if forward or backward fails, with the line
+    of code that may be missing. If a layer has kinks, a few wrong entries may lie on one: see whether they are wrong with a
+    different seed too. Raises ArgumentError for an x that is no input and no shape.
     """
     return require_passed(examine_layer(layer, x, seed))
 
@@ -177,6 +224,13 @@ def require_passed(report: Report) -> Report:
     if not report.passed:
         raise GradientError(str(report))
     return report
+
+
+def merge(subject: str, reports: Iterable[Report]) -> Report:
+    """Several reports as one."""
+    reports = list(reports)
+    blocks = tuple(block for report in reports for block in report.blocks)
+    return Report(subject, blocks, tuple(f"{report.subject}: {fault}" for report in reports for fault in report.faults))
 
 
 # ---- Derivatives
@@ -194,66 +248,52 @@ def _compare(
     subject: str, output: Callable[[], Array], dy: Array, triples: Sequence[tuple[str, Array, Array]], seed: int
 ) -> Report:
     """Each (name, value, gradient), of L = Σ dy · output()."""
-    floor = FLOOR * float(np.linalg.norm(dy * output()))
-    rng = random_generator(np, seed, "directions")
-    blocks, faults = [], []
-    for name, value, gradient in triples:
+    for name, value, _ in triples:
         if getattr(value, "dtype", None) != np.float64 or not (value.flags.c_contiguous and value.flags.writeable):
             raise ArgumentError(
                 f"{name} must be a C-contiguous float64 array that can be written to: central differences need its digits"
             )
-        if np.shape(gradient) != value.shape:
-            faults.append(f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}")
-        elif value.size:
-            blocks.append(_compare_block(name, value, gradient, output, dy, floor, rng))
-    return Report(subject, tuple(blocks), tuple(faults))
+    faults = [
+        f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}"
+        for name, value, gradient in triples
+        if np.shape(gradient) != value.shape
+    ]
+    sound = [triple for triple in triples if np.shape(triple[2]) == triple[1].shape and triple[1].size]
+    y = np.array(output())
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(_norm(dy * y) / min(STEPS)):
+            what = "the output" if y.ndim else "the cost"
+            return Report(subject, (), (*faults, f"{what} is not finite, or too large for float64: scale it ({_largest(y):g})"))
+    rng = random_generator(np, seed, "directions")
+    largest = max((_largest(np.nan_to_num(gradient)) for _, _, gradient in sound), default=0.0)
+    blocks = tuple(_compare_block(_Function(name, v, g, output, y, dy, largest), rng) for name, v, g in sound)
+    return Report(subject, blocks, tuple(faults))
 
 
-def _compare_block(
-    name: str, value: Array, gradient: Array, output: Callable[[], Array], dy: Array, floor: float, rng: Any
-) -> Block:
-    v, g = value.reshape(-1), gradient.reshape(-1)
+def _compare_block(function: "_Function", rng: Any) -> Block:
+    """Along random directions, and entry by entry where the entries are few or wrong."""
 
     def compare(entries: Array) -> Comparison:
         n = len(entries)
-        u = rng.choice([-1.0, 1.0], n) / n**0.5 if n > 1 else np.ones(1)
-        analytic, rms = float(g[entries] @ u), float(np.linalg.norm(g[entries] * u))
-        results = []
-        for epsilon in EPSILONS:
-            numeric = _slope(v, entries, u, epsilon, output, dy)
-            difference = abs(numeric - analytic)
-            error = difference / max(abs(numeric), rms, floor) if difference else 0.0
-            results.append((error if np.isfinite(error) else np.inf, numeric))
-            if error < TOLERANCE / 10:
-                break
-        error, numeric = min(results)
-        index = tuple(int(i) for i in np.unravel_index(entries[0], value.shape)) if n == 1 else None
-        return Comparison(name, index, analytic, numeric, error)
+        return function.compare(entries, rng.choice([-1.0, 1.0], n) / n**0.5 if n > 1 else np.ones(1))
 
-    everything = np.arange(len(v))
-    along = [compare(everything) for _ in range(DIRECTIONS if len(v) > 1 else 0)]
-    if len(v) <= EVERY_ENTRY:
+    value = function.value
+    everything = np.arange(value.size)
+    along = [compare(everything) for _ in range(DIRECTIONS if value.size > 1 else 0)]
+    if value.size <= EVERY_ENTRY:
         single = [compare(everything[i : i + 1]) for i in everything]
     else:
         single = _wrong_entries(compare, everything) if any(c.error > TOLERANCE for c in along) else []
     ranked = sorted(single + along, key=lambda c: -c.error)
-    wrong = [c for c in ranked if c.error > TOLERANCE]
-    # An entry says more than a direction: directions are listed only if no wrong entry was found.
-    return Block(
-        name, value.shape, len(single), len(along), ranked[0], tuple([c for c in wrong if c.index is not None] or wrong)
-    )
+    wrong = _entries_first([c for c in ranked if c.error > TOLERANCE])
+    # Where each entry has been checked, a direction says nothing more.
+    hidden = _entries_first([c for c in (single if len(single) == value.size else ranked) if c.hidden])
+    return Block(function.name, value.shape, len(single), len(along), ranked[0], wrong, hidden)
 
 
-def _slope(v: Array, entries: Array, u: Array, epsilon: float, output: Callable[[], Array], dy: Array) -> float:
-    """[L(v + ε u) − L(v − ε u)] / 2ε, as a sum of differences of y: its rounding is smaller than for a difference of sums."""
-    start = v[entries]
-    try:
-        v[entries] = start + epsilon * u
-        above = np.array(output())  # a copy: y may be a view of x
-        v[entries] = start - epsilon * u
-        return float((dy * (above - output())).sum() / (2 * epsilon))
-    finally:
-        v[entries] = start
+def _entries_first(comparisons: list[Comparison]) -> tuple[Comparison, ...]:
+    """An entry says more than a direction: directions are listed only if no entry is there."""
+    return tuple([c for c in comparisons if c.index is not None] or comparisons)
 
 
 def _wrong_entries(compare: Callable[[Array], Comparison], entries: Array) -> list[Comparison]:
@@ -272,7 +312,307 @@ def _wrong_entries(compare: Callable[[Array], Comparison], entries: Array) -> li
     return found
 
 
+class _Slope(NamedTuple):
+    """A numeric derivative."""
+
+    numeric: float  # n = Σ t
+    terms: float  # ‖t‖₂
+    rounded: Array  # |dy ∘ y|, and the part of it that the rounding of v changes
+    moved: Array  # the entries of y that have changed
+
+
+class _Reach(NamedTuple):
+    """What a change of v by 1 does, in contrast to one by ε."""
+
+    change: float  # ‖dy ∘ Δy‖₂
+    moved: Array
+
+
+@dataclass(frozen=True)
+class _Function:
+    """y = output() as a function of one block of values, and the gradient of L = Σ dy · y by it."""
+
+    name: str
+    value: Array
+    gradient: Array
+    output: Callable[[], Array]
+    y: Array
+    dy: Array
+    largest: float  # of all gradients of L
+
+    def compare(self, entries: Array, u: Array) -> Comparison:
+        """∇L · u by backward, and by the step whose numeric derivative agrees best of those that show it."""
+        v, g = self.value.reshape(-1)[entries], np.reshape(self.gradient, -1)[entries]
+        analytic, rms = float(g @ u), _norm(g * u)
+        reach: _Reach | None = None  # computed where it is needed
+        found: list[tuple[bool, float, float, float]] = []  # hidden, error, n, ‖t‖: a step that hides it comes last
+        for epsilon in _steps(v):
+            slope = self._slope(entries, u, epsilon)
+            size = max(abs(slope.numeric), rms, slope.terms)
+            rounding, hidden = ROUNDING * _norm(slope.rounded) / epsilon, False
+            if rounding > TOLERANCE * size:  # the floor counts: only what v moves is rounded
+                reach = reach or self._reach(entries, u)
+                moved = slope.moved | reach.moved
+                rounding = ROUNDING * _norm(slope.rounded[moved] if moved.any() else slope.rounded) / epsilon
+                hidden = rounding > HIDDEN * size and not self._shows(reach, rounding, entries, u)
+            difference = abs(slope.numeric - analytic)
+            error = difference / max(size, rounding / TOLERANCE) if difference else 0.0
+            found.append((hidden, error if np.isfinite(error) else np.inf, slope.numeric, slope.terms))
+            if not hidden and error < TOLERANCE / 10 and (size == 0 or rounding <= HIDDEN * size):
+                break
+        hidden, error, numeric, _ = min(found)
+        if error > TOLERANCE and _vanishes(v, rms, [terms for *_, terms in found]):
+            error = numeric = 0.0
+        index = tuple(int(i) for i in np.unravel_index(entries[0], self.value.shape)) if len(entries) == 1 else None
+        return Comparison(self.name, index, analytic, numeric, error, hidden and error <= TOLERANCE)
+
+    def _slope(self, entries: Array, u: Array, epsilon: float) -> _Slope:
+        """[L(v + ε u) − L(v − ε u)] / 2ε, as a sum of differences of y: it is rounded less than a difference of sums."""
+        above, below = self._outputs(entries, epsilon * u)
+        with np.errstate(all="ignore"):
+            terms = self.dy * (above - below) / (2 * epsilon)
+            change = np.maximum(abs(above - self.y), abs(below - self.y))
+            part = _largest(self.value.reshape(-1)[entries]) / (epsilon * _largest(u))  # of the step, relative to its rounding
+            rounded = abs(self.dy) * (np.maximum(abs(above), abs(below)) + part * change)
+            return _Slope(float(terms.sum()), _norm(terms), rounded, np.asarray(above != below))
+
+    def _reach(self, entries: Array, u: Array, step: float = 1.0) -> _Reach:
+        with np.errstate(all="ignore"):
+            try:
+                above, below = self._outputs(entries, step * u)
+            except Exception:  # outside of its domain a layer may raise anything
+                return _Reach(np.inf, np.ones(self.y.shape, bool))
+            change = abs(self.dy) * np.maximum(abs(above - self.y), abs(below - self.y))
+            moved = (above != self.y) | (below != self.y)
+            return _Reach(float(np.nan_to_num(_norm(change), nan=np.inf)), np.asarray(moved))
+
+    def _shows(self, reach: _Reach, rounding: float, entries: Array, u: Array) -> bool:
+        """Whether v's derivative is 0 up to rounding for a reason: see the three cases at the top of this file."""
+        if rounding <= HIDDEN * reach.change < np.inf:
+            return True
+        if reach.change <= NEGLIGIBLE * _norm(self.dy * self.y) and rounding <= HIDDEN * self.largest:
+            return True
+        return not any(self._reach(entries, u, step).moved.any() for step in FURTHER)
+
+    def _outputs(self, entries: Array, step: Array) -> tuple[Array, Array]:
+        """y with v + step and with v − step. Then v is as it was."""
+        v = self.value.reshape(-1)
+        start = v[entries]
+        try:
+            v[entries] = start + step
+            above = np.array(self.output())  # a copy: y may be a view of x
+            v[entries] = start - step
+            return above, np.array(self.output())
+        finally:
+            v[entries] = start
+
+
+def _steps(v: Array) -> list[float]:
+    """ε: the absolute ones that are not lost in the rounding of v, and one relative to v."""
+    largest, root = _largest(v), len(v) ** 0.5
+    steps = [epsilon for epsilon in STEPS if epsilon / root >= 1e-9 * largest]
+    relative = RELATIVE_STEP * _norm(v) / root
+    return [*steps, relative] if relative > 1e-290 else steps
+
+
+def _vanishes(v: Array, rms: float, terms: list[float]) -> bool:
+    """x³ at exactly 0: n is ε², never the 0 of backward. But it shrinks with ε, as n does not at a kink."""
+    return not v.any() and rms == 0 and len(terms) > 1 and terms[1] <= terms[0] / 5
+
+
+def _norm(a: Array) -> float:
+    """‖a‖₂, where the squares may be too large for float64."""
+    largest = _largest(a)
+    return largest * float(np.linalg.norm(a / largest)) if 0 < largest < np.inf else largest
+
+
+def _largest(a: Array) -> float:
+    return float(np.max(np.abs(a), initial=0.0))
+
+
+# ---- What a layer must have before anything is computed
+
+FORWARD = "def forward(self, x, train=False, rng=None)"
+BACKWARD = "def backward(self, dy, cache, grads=None, need_dx=True)"
+DECLARE = 'self.declarations = {{"{0}": (shape, init)}}'
+
+
+def _require_layer(layer: Any) -> None:
+    """Raise GradientError, with the line of code that is missing, unless the layer can be called as the protocol says."""
+    if not isinstance(layer, Layer):
+        what = f"the class {layer.__name__}" if isinstance(layer, type) else repr(layer)
+        raise ArgumentError(f"a layer is needed, not {what}: check_layer(Linear(3, 4), (5, 3))")
+    try:
+        parts = [part for part in with_parts(layer) if isinstance(part, Layer)]
+    except TypeError as error:
+        raise GradientError(f"{type(layer).__name__}: parts must be a sequence: self.parts = (part,)") from error
+    for part in parts:
+        _require_declarations(part)
+        _require_signature(part, "forward", FORWARD, [(("x",), {}), (("x", True, None), {}), (("x",), {"train": 0, "rng": 0})])
+        calls = [(("dy", "cache"), {}), (("dy", "cache", None, True), {}), (("dy", "cache"), {"grads": 0, "need_dx": 0})]
+        _require_signature(part, "backward", BACKWARD, calls)
+        for path, held in _held(part):
+            known = any(held is each for each in parts)
+            if isinstance(held, Layer) and held.declarations and not known and not held.in_network:
+                name = f"self.{path}"
+                raise GradientError(f"{type(part).__name__}: {name} has parameters, and is no part: self.parts = ({name},)")
+
+
+def _require_declarations(part: Layer) -> None:
+    name = type(part).__name__
+    for attribute in "declarations", "statistic_declarations":
+        declared = getattr(part, attribute)
+        if not isinstance(declared, Mapping):
+            raise GradientError(f"{name}: {attribute} must be a dict, not {declared!r}: {DECLARE.format('W')}")
+        for key, value in declared.items():
+            shape, init = value if isinstance(value, tuple | list) and len(value) == 2 else (None, None)
+            if not isinstance(shape, tuple | list) or not all(_is_size(size) for size in shape):
+                raise GradientError(f'{name}: "{key}" needs a shape, a tuple of integers, and an init: {DECLARE.format(key)}')
+            if not callable(init):
+                found = "an array" if isinstance(init, np.ndarray) else repr(init)
+                raise GradientError(
+                    f'{name}: "{key}" starts at {found}, which is no init: "{key}": ({tuple(shape)}, Constant({found})), '
+                    f"or Uniform(radius)"
+                )
+    for key in part.params.keys() - part.declarations.keys() if not part.in_network else ():
+        raise GradientError(f'{name}: params["{key}"] is not declared, and a Network would drop it: {DECLARE.format(key)}')
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, int | np.integer) and not isinstance(size, bool)
+
+
+def _require_signature(part: Layer, name: str, line: str, calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
+    method = getattr(part, name)
+    if getattr(type(part), name, None) is getattr(Layer, name):
+        raise GradientError(f"{type(part).__name__} has no {name}: {line}: …")
+    for arguments, keywords in calls:
+        try:
+            inspect.signature(method).bind(*arguments, **keywords)
+        except TypeError as error:
+            found = f"{name}{inspect.signature(method)}"
+            raise GradientError(f"{type(part).__name__}: {found} cannot be called as a layer ({error}): {line}") from error
+
+
+def _read_input(x: Any, rng: Any) -> Array:
+    """The input: as it was given, in float64, or drawn in the shape that was given."""
+    if isinstance(x, tuple | list) and x and all(_is_size(size) for size in x):
+        shape = tuple(int(size) for size in x)
+        _require_rows(shape)
+        return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1.1, shape))
+    try:
+        given = np.asarray(x)
+    except ValueError as error:
+        raise ArgumentError(f"x is neither a shape, (5, 3), nor an array of numbers ({error})") from error
+    if given.dtype.kind not in "fiu" or given.ndim == 0 or (given.ndim == 1 and not (given is x and given.dtype.kind == "f")):
+        raise ArgumentError(f"x must be a shape, (5, 3), or an array of real numbers, (m, …), not {x!r}")
+    _require_rows(given.shape)
+    if not np.isfinite(given).all():
+        raise ArgumentError("x must be finite: it holds NaN or an infinity")
+    return np.array(given, np.float64, order="C")
+
+
+def _require_rows(shape: tuple[int, ...]) -> None:
+    if shape[0] < 2 or min(shape) < 1:
+        raise ArgumentError(
+            f"x of shape {shape}: m > 1 rows are needed, and no axis may be empty. With one row, a gradient that is averaged "
+            f"over the minibatch looks right"
+        )
+
+
+# ---- Random numbers of a forward pass
+
+
+def _masks(seed: int) -> Any:
+    return random_generator(np, seed, "masks")
+
+
+class _EqualDraws(np.random.Generator):
+    """Every number it draws is the same: so each row of a minibatch gets the same mask."""
+
+    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        return self._full(size, 1 / 3, dtype, out)
+
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        return self._full(size, 0.5, dtype, out)
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        return self._full(size, low + (high - low) / 3)
+
+    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
+        return self._full(size, loc + scale / 2)
+
+    def integers(self, low: Any, high: Any = None, size: Any = None, dtype: Any = np.int64, endpoint: bool = False) -> Any:
+        low, high = (0, low) if high is None else (low, high)
+        return self._full(size, low + (high - low) // 3, dtype)  # of 2⁶⁴ − 1 the third is 0x5555…: its four parts are equal
+
+    def binomial(self, n: Any, p: Any, size: Any = None) -> Any:
+        return self._full(size, n * (np.asarray(p) > 1 / 3), np.int64)
+
+    @staticmethod
+    def _full(size: Any, value: Any, dtype: Any = np.float64, out: Any = None) -> Any:
+        if out is not None:
+            out[...] = value
+            return out
+        return np.full(np.shape(value) if size is None else size, value, dtype)[()]
+
+
+class _Float64Draws(np.random.Generator):
+    """Draws the same numbers in float32 as in float64. NumPy draws different ones."""
+
+    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        return self._cast(super().random(np.shape(out) if out is not None else size), dtype, out)
+
+    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        return self._cast(super().standard_normal(np.shape(out) if out is not None else size), dtype, out)
+
+    @staticmethod
+    def _cast(drawn: Any, dtype: Any, out: Any) -> Any:
+        if out is not None:
+            out[...] = drawn
+            return out
+        return np.asarray(drawn).astype(dtype)[()]
+
+
 # ---- The protocol
+
+
+def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
+    """What check_layer finds: a report, passed or not."""
+    _require_layer(layer)
+    rng = random_generator(np, seed, "input and parameters")
+    with _borrowed(layer, seed) as network:
+        network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
+        was_integer = getattr(x, "dtype", np.dtype(float)).kind in "iu"
+        x = _read_input(x, rng)
+        subject = f"{layer!r} on an input of shape {x.shape}"
+        training, testing = (_Examination(subject, network, x, train, seed, was_integer) for train in (True, False))
+        later, _ = testing.forward(x)
+        report = training.report()
+        now, cache = testing.forward(x)
+        if not _identical(now, later):
+            fault = (
+                "forward with train=False returns a different y after training passes: what they change on the layer must be "
+                "running statistics, in self.statistic_declarations, which only observe(cache) moves"
+            )
+            report = Report(subject, report.blocks, (*report.faults, fault))
+        if _identical(training.forward(x), (now, cache)):
+            testing.check_without_rng(now)
+            return Report(subject, report.blocks, (*report.faults, *testing.found()))
+        also = testing.report()
+        return Report(subject, report.blocks + also.blocks, report.faults + also.faults)
+
+
+@contextlib.contextmanager
+def _borrowed(layer: Layer, seed: int) -> Iterator[Network]:
+    """A network of this layer. Afterwards the layer and its parts have the attributes that they had before."""
+    before = [(part, dict(vars(part))) for part in with_parts(layer) if isinstance(part, Layer)]
+    try:
+        yield Network([layer], dtype=np.float64, seed=seed)
+    finally:
+        for part, attributes in before:
+            vars(part).clear()
+            vars(part).update(attributes)
 
 
 class _Watch:
@@ -308,6 +648,364 @@ def _undeclared(name: str) -> str:
     )
 
 
+class _Examination:
+    """One layer, with train=True or with train=False. Each `check` says one thing, and keeps the faults that it finds."""
+
+    def __init__(self, subject: str, network: Network, x: Array, train: bool, seed: int, was_integer: bool) -> None:
+        (self.layer,) = network.layers
+        self.subject, self.network, self.x, self.train, self.seed = subject, network, x, train, seed
+        self.was_integer, self.mode = was_integer, "" if train else " (train=False)"
+        self.params = self.layer.params
+        self.faults: list[str] = []
+        self.watch = _Watch()
+
+    def report(self) -> Report:
+        layer, x, rng = self.layer, self.x, random_generator(np, self.seed, "upstream gradient")
+        self.watch.add("x", x)
+        for name, value in self.params.items():
+            self.watch.add(name, value)
+        for name, value in layer.statistics.items():
+            self.watch.add(f"the statistics {name}", value)
+        self.y, self.cache = self.forward(x)
+        self.dy = rng.standard_normal(self.y.shape) / _ranges(self.y)
+        self.check_y()
+        self.check_without_rng(self.y)
+        self.check_held()
+
+        self.watch.add("dy", self.dy)
+        self.watch.add("cache", self.cache)
+        self.watch.add("y", self.y)
+        self.dx, self.grads = self.backward(self.dy)
+        self.watch.add("the dx that it returned before", self.dx)
+        self.check_overwrites()
+        if self.check_dx() and not layer.mixes_rows:
+            self.check_cut_rows()
+        self.check_second_forward()
+        self.check_without_grads()
+        self.check_need_dx()
+        self.check_linear(rng)
+        self.check_rows()
+        self.check_mixing()
+        if self.train:
+            self.check_observe()
+        self.check_order_in_memory()
+        self.check_float32(rng)
+        if not _identical(self.y, self.forward(x)[0]):
+            self.faults.append("forward returns a different y after other passes: keep no state on the layer")
+
+        blocks = [(name, self.params[name], self.grads[name]) for name in self.params]
+        if isinstance(self.dx, np.ndarray):
+            blocks.insert(0, ("x", x, self.dx))
+        report = _compare(
+            self.subject,
+            lambda: layer.forward(x.copy(), self.train, _masks(self.seed))[0],
+            self.dy,
+            [(name + self.mode, value, gradient) for name, value, gradient in blocks],
+            self.seed,
+        )
+        return Report(self.subject, report.blocks, (*self.found(), *report.faults))
+
+    def found(self) -> tuple[str, ...]:
+        """Each fault once."""
+        return tuple(fault + self.mode for fault in dict.fromkeys(self.faults))
+
+    # Calls, whose errors become GradientErrors in the words of the protocol
+
+    def forward(self, x: Array, rng: Any = None, caller: str = "forward") -> tuple[Array, Any]:
+        """y and the cache, with the masks of the seed or with this rng."""
+        with self.explain("forward", f"x {x.shape} {x.dtype}"):
+            result = self.layer.forward(x, self.train, _masks(self.seed) if rng is None else rng)
+        self.faults.extend(f"{caller} writes to {name}" for name in self.watch.changed())
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            found = f"a {type(result).__name__} alone" if not isinstance(result, tuple) else f"{len(result)} values"
+            raise GradientError(f"{self.subject}: forward returns {found}, not y and what backward needs: return y, cache")
+        y, cache = result
+        if not isinstance(y, np.ndarray) or y.dtype.kind != "f":
+            found = f"an array of {y.dtype}" if isinstance(y, np.ndarray) else f"a {type(y).__name__}"
+            raise GradientError(f"{self.subject}: forward returns y as {found}, not as an array of floats, in the dtype of x")
+        return y, cache
+
+    def backward(self, dy: Array, need_dx: bool = True, held: float = np.nan) -> tuple[Any, dict[str, Array]]:
+        """dx, and the gradients of the parameters, written where `held` was before."""
+        arrays = {name: np.full_like(value, held) for name, value in self.params.items()}
+        grads = _Grads(arrays)
+        with self.explain("backward", self.shapes(dy)):
+            dx = self.layer.backward(dy, self.cache, grads, need_dx)
+        for name in grads.keys() - self.params.keys():
+            raise GradientError(f"{self.subject}: {_undeclared(name)}")
+        self.faults.extend(f"backward writes to {name}" for name in self.watch.changed())
+        for name in arrays:
+            if grads[name] is not arrays[name]:
+                self.faults.append(f'backward rebinds grads["{name}"]: write into the array, grads["{name}"][...] = …')
+        return dx, grads
+
+    def fixed_backward(self, dy: Array) -> Any:
+        """dx without grads: the parameters are held fixed."""
+        with self.explain("backward without grads", self.shapes(dy), "if grads is not None: grads[…][...] = …"):
+            return self.layer.backward(dy, self.cache)
+
+    def shapes(self, dy: Array) -> str:
+        held = "".join(f", {name} {value.shape}" for name, value in self.params.items())
+        return f"x {self.x.shape}, dy {dy.shape}{held}"
+
+    @contextlib.contextmanager
+    def explain(self, who: str, shapes: str, remedy: str = "") -> Iterator[None]:
+        """Errors of this package are raised as they are. All others get the shapes, and the line that may be missing."""
+        try:
+            yield
+        except (GradientError, ArgumentError):
+            raise
+        except Exception as error:
+            if isinstance(error, KeyError) and who.startswith("backward") and isinstance(error.args[0], str):
+                remedy = _undeclared(error.args[0])
+            elif isinstance(error, ValueError) and who == "backward":
+                remedy = 'a transpose may be missing: grads["W"][...] = x.T @ dy, dx = dy @ self.W.T'
+            elif who == "forward" and (isinstance(error, IndexError) or self.was_integer):
+                remedy = "Network takes floats alone, so x is float64 here: a layer for integers cannot stand in it"
+            elif isinstance(error, AttributeError) and not self.params:
+                remedy = f"each parameter must be declared: {DECLARE.format('W')}"
+            after = f"forward(x, train={self.train})"
+            words = f"{who} fails after {after}" if who != "forward" else f"{after} fails"
+            text = f"{self.subject}: {words}, {type(error).__name__}: {error} ({shapes})"
+            raise GradientError(f"{text}. {remedy}" if remedy else text) from error
+
+    # What forward must do
+
+    def check_y(self) -> None:
+        if self.y.dtype != self.x.dtype:
+            self.faults.append(f"forward turns {self.x.dtype} into {self.y.dtype}")
+        if not _identical(self.y, self.forward(self.x)[0]):
+            self.faults.append("forward returns a different y for the same x, train and rng: keep no state, draw from rng only")
+        if self.y.shape[:1] != self.x.shape[:1] and not self.layer.mixes_rows:
+            self.faults.append(f"y has the shape {self.y.shape}, x has {self.x.shape}: each row of x gives one row of y")
+
+    def check_without_rng(self, y: Array) -> None:
+        """Where rng is None there is nothing to draw from: with train=False no need, with train=True an error."""
+        rng = _masks(self.seed)
+        before = str(rng.bit_generator.state)
+        self.forward(self.x, rng)
+        draws = str(rng.bit_generator.state) != before
+        try:
+            first, second = (np.array(self.layer.forward(self.x, self.train, None)[0]) for _ in range(2))
+        except Exception as error:
+            if not self.train:
+                found = f"{type(error).__name__}: {error}"
+                self.faults.append(f"forward without an rng fails ({found}): draw only if train is True")
+            return
+        if not _identical(first, second):
+            self.faults.append("forward returns a different y each time if rng is None: draw from rng only, or raise an error")
+        elif draws and self.train:
+            self.faults.append("forward draws from rng in training, but goes without one if rng is None: raise an error then")
+        elif draws and not _identical(first, y):
+            self.faults.append("forward returns a y that depends on rng: draw only if train is True")
+
+    def check_held(self) -> None:
+        """A writeable float array on the layer that y depends on is a parameter that nobody trains."""
+        for owner in with_parts(self.layer):
+            for path, held in _held(owner):
+                where = f"self.{path}" if owner is self.layer else f"self.{path} of {owner!r}"
+                if isinstance(held, np.ndarray) and self.depends_on(held):
+                    self.faults.append(
+                        f'y depends on the array {where}, which is not declared: self.declarations = {{"{path}": '
+                        f"({held.shape}, Constant(array))}}; a constant must be read-only: self.{path}.flags.writeable = False"
+                    )
+
+    def depends_on(self, held: Array) -> bool:
+        if any(np.may_share_memory(held, own) for own in (self.network.theta, self.network.statistics)):
+            return False
+        original, x = held.copy(), self.x.copy()
+        try:
+            held[...] = original * 0.5 + 0.25
+            with np.errstate(all="ignore"):
+                y = self.layer.forward(x, self.train, _masks(self.seed))[0]
+            return not _identical(np.asarray(y), self.y)
+        except Exception:  # what cannot even be computed depends on it
+            return True
+        finally:
+            held[...] = original
+
+    def check_rows(self) -> None:
+        """y of permuted rows is the permuted y, and y of some rows is a part of y: with the same draws for each row."""
+        x, seeds = self.x, (self.seed, self.seed + 1)
+        y, other = (self.forward(x, _masks(seed))[0] for seed in seeds)
+        draw: Callable[[], Any] = lambda: _masks(self.seed)  # noqa: E731
+        if not _identical(y, other):  # the rows have masks of their own
+            y, other = (self.forward(x, _EqualDraws(np.random.PCG64(seed)))[0] for seed in seeds)
+            draw = lambda: _EqualDraws(np.random.PCG64(self.seed))  # noqa: E731
+            if not _identical(y, other):  # draws of a kind that cannot be made equal
+                return
+        if len(y) != len(x):
+            return
+        order = np.roll(np.arange(len(x)), 1)
+        if not _close(self.forward(x[order].copy(), draw())[0], y[order]):
+            self.faults.append(
+                "forward depends on where a row stands: y of permuted rows is not the permuted y. Draw masks from rng, and "
+                "treat each row alike"
+            )
+        elif not self.layer.mixes_rows:
+            for some in slice(len(x) // 2, len(x)), *(slice(i, i + 1) for i in range(min(len(x), ROWS_ALONE))):
+                if not _close(self.forward(x[some].copy(), draw())[0], y[some]):
+                    self.faults.append(
+                        f"each row must be treated by itself: y of rows {some.start} … {some.stop - 1} alone is a different y. "
+                        f"If rows influence each other, declare mixes_rows = True"
+                    )
+                    break
+
+    def check_mixing(self) -> None:
+        """Whether one row of x changes y in other rows, and whether mixes_rows says so."""
+        layer, x, y = self.layer, self.x, self.y
+        if len(y) != len(x) or (layer.mixes_rows and not self.train):
+            return
+        moved = x.copy()
+        moved[-1] *= 1.5
+        mixes = not _identical(self.forward(moved)[0][:-1].copy(), y[:-1].copy())
+        if mixes and not layer.mixes_rows:
+            self.faults.append("one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True")
+        elif layer.mixes_rows and not mixes:
+            self.faults.append("mixes_rows is declared, but one row of x changes y in no other row: remove the declaration")
+
+    # What backward must do
+
+    def check_dx(self) -> bool:
+        dx, x = self.dx, self.x
+        if isinstance(dx, np.ndarray) and dx.shape == x.shape and dx.dtype == x.dtype:
+            return True
+        found = "None" if dx is None else f"a {type(dx).__name__}"
+        if isinstance(dx, np.ndarray):
+            found = f"{dx.dtype} of shape {dx.shape}"
+        self.faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}: return dx alone, and like x")
+        return False
+
+    def check_overwrites(self) -> None:
+        """grads held NaN, which += leaves there. Then they hold a number, which something more careful adds to."""
+        for name, gradient in self.grads.items():
+            if np.isnan(gradient).any():
+                first = ", ".join(map(str, np.argwhere(np.isnan(gradient))[0]))
+                self.faults.append(
+                    f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite every entry of grads, which held NaN: "
+                    f'grads["{name}"][...] = …'
+                )
+        _, written = self.backward(self.dy, held=3.0)
+        for name, gradient in self.grads.items():
+            if not np.isnan(gradient).any() and not _identical(written[name], gradient):
+                self.faults.append(f'backward adds to what grads["{name}"] held: overwrite it, grads["{name}"][...] = …')
+
+    def check_cut_rows(self) -> None:
+        """backward on the second half of a minibatch only, which GAN's simultaneous_step needs of D."""
+        m, dx = len(self.dx), self.dx
+        half = slice(m // 2, m)
+        fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
+        try:
+            (cache,) = self.network.rows(Caches(self.network, [self.cache], self.dy.shape), half.start, half.stop)
+            alone: Any = self.layer.backward(self.dy[half], cache)
+        except Exception as error:  # an array that lacks the rows can raise anything
+            self.faults.append(fault + f"fails ({type(error).__name__}: {error})")
+            return
+        bound = TOLERANCE * _largest(np.nan_to_num(dx))  # matrix products of a different size are rounded differently
+        if np.shape(alone) != dx[half].shape or not np.allclose(alone, dx[half], TOLERANCE, bound, equal_nan=True):
+            self.faults.append(fault + "returns another dx")
+
+    def check_second_forward(self) -> None:
+        """A second forward pass, of other numbers and masks, must not change what belongs to the first."""
+        self.forward(self.x[::-1] * 0.75, _masks(self.seed + 1), "a second forward")
+        self.later = self.backward(self.dy)
+        dx, grads = self.later
+        if not _identical(self.dx, dx) or not all(_identical(self.grads[name], grads[name]) for name in self.params):
+            self.faults.append(
+                "backward returns something different after a second forward: take what it needs from its cache only"
+            )
+
+    def check_without_grads(self) -> None:
+        if not _identical(self.later[0], self.fixed_backward(self.dy)):
+            self.faults.append("backward without grads returns a dx that differs from that with grads")
+        self.faults.extend(f"backward without grads writes to {name}" for name in self.watch.changed())
+
+    def check_need_dx(self) -> None:
+        nothing, grads = self.backward(self.dy, need_dx=False)
+        if nothing is not None:
+            self.faults.append("backward with need_dx=False returns something: return None, and save the time of dx")
+        if not all(_identical(self.later[1][name], grads[name]) for name in self.params):
+            self.faults.append("backward with need_dx=False computes gradients that differ from those with need_dx=True")
+
+    def check_linear(self, rng: Any) -> None:
+        """Derivatives are linear in dy: of dy + dy′ the sum, of a large and of a small dy the same multiple."""
+        other = rng.standard_normal(self.y.shape) / _ranges(self.y)
+        first, second = self.results(self.dy), self.results(other)
+        cases = [(1.0, self.dy + other, {name: first[name] + second[name] for name in first})]
+        cases += [(factor, self.dy * factor, first) for factor in (2.0**20, 2.0**-20)]
+        for factor, dy, expected in cases:
+            largest = max(map(_largest, expected.values()), default=0.0)
+            for name, result in self.results(dy).items():
+                if not _close(result / factor, expected[name], largest) and np.isfinite(expected[name]).all():
+                    self.faults.append(
+                        f"backward is not linear in dy: see {name}. Compute it from this dy, keep no earlier result, and do "
+                        f"not clip or round it"
+                    )
+
+    def results(self, dy: Array) -> dict[str, Array]:
+        """dx and the gradients, by name."""
+        dx, grads = self.backward(dy)
+        return ({"dx": np.array(dx)} if isinstance(dx, np.ndarray) else {}) | grads
+
+    def check_observe(self) -> None:
+        """observe must move the statistics, and write to nothing else. Afterwards they are restored."""
+        statistics = self.network.statistics
+        before = statistics.copy()
+        with self.explain("observe", f"x {self.x.shape}"):
+            self.layer.observe(self.cache)
+        moved = statistics.copy()
+        statistics[...] = before
+        if statistics.size and _identical(moved, before):
+            self.faults.append("observe leaves the statistics as they were: move them towards those of the minibatch")
+        self.faults.extend(f"observe writes to {name}" for name in self.watch.changed())
+
+    # What both must do
+
+    def check_order_in_memory(self) -> None:
+        """x and dy may be stored by columns, as Linear's dx is."""
+        y, _ = self.forward(np.asfortranarray(self.x))
+        if not _close(y, self.y):
+            self.faults.append("forward returns a different y if x is stored by columns: let NumPy follow its axes")
+        by_rows, by_columns = self.results(self.dy), self.results(np.asfortranarray(self.dy))
+        largest = max(map(_largest, by_rows.values()), default=0.0)
+        if not all(_close(by_columns[name], result, largest) for name, result in by_rows.items() if name in by_columns):
+            self.faults.append("backward returns something different if dy is stored by columns: let NumPy follow its axes")
+
+    def check_float32(self, rng: Any) -> None:
+        """float32 in, float32 out, and the same values up to float32's rounding, which is measured.
+
+        Meanwhile the layer and its parts hold arrays of that type.
+        """
+        x = self.x.astype(np.float32)
+        with np.errstate(all="ignore"):  # numbers up to 10³⁰⁸ have no place in float32
+            dy = rng.standard_normal(self.dy.shape).astype(np.float32)
+            narrow, wide = (self.results_in(dtype, x, dy) for dtype in (np.float32, np.float64))
+            for name, result in narrow.items():
+                if result.dtype != np.float32:
+                    self.faults.append(f"{'forward' if name == 'y' else 'backward'} turns float32 into {result.dtype}")
+                    return
+            nearby = [self.results_in(np.float32, _nudged(x, rng), _nudged(dy, rng)) for _ in range(8)]
+            for name, exact in wide.items():
+                if name in narrow and not _agrees(narrow[name], exact, [each[name] for each in nearby]):
+                    self.faults.append(f"{name} has different values in float32: compute the same in every dtype")
+
+    def results_in(self, dtype: Any, x: Array, dy: Array) -> dict[str, Array]:
+        """y, dx and the gradients, with x, dy and the parameters in this dtype, as float32 rounds them."""
+        layer, held = self.layer, (self.layer.params, self.layer.statistics)
+        params, statistics = ({name: a.astype(np.float32).astype(dtype) for name, a in arrays.items()} for arrays in held)
+        bind(layer, params, statistics)
+        try:
+            with self.explain("forward", f"x {x.shape} {np.dtype(dtype)}"):
+                rng = _Float64Draws(np.random.PCG64(self.seed))
+                y, cache = layer.forward(x.astype(dtype), self.train, rng)
+            grads = {name: np.full_like(value, np.nan) for name, value in params.items()}
+            with self.explain("backward", f"{self.shapes(dy)}, all {np.dtype(dtype)}"):
+                dx = layer.backward(dy.astype(dtype), cache, grads)
+        finally:
+            bind(layer, *held)
+        return {"y": y} | ({"dx": dx} if isinstance(dx, np.ndarray) else {}) | grads
+
+
 def _identical(a: Any, b: Any) -> bool:
     """Whether two arrays, or two caches, are the same bit for bit: −0 is not 0, NaN is NaN."""
     numbers = np.ndarray | np.generic | int | float
@@ -319,179 +1017,68 @@ def _identical(a: Any, b: Any) -> bool:
     return a is None and b is None
 
 
-def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
-    """What check_layer finds: a report, passed or not."""
-    rng = random_generator(np, seed, "input and parameters")
-    network = Network([layer], dtype=np.float64, seed=seed)
-    network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
-    if isinstance(x, tuple):
-        x = rng.choice([-1.0, 1.0], x) * rng.uniform(0.1, 1.1, x)
-    else:
-        x = np.array(x, np.float64, order="C")
-    subject = f"{layer!r} on an input of shape {x.shape}"
-    report = _check_mode(subject, network, x, True, seed)
-    training, testing = (layer.forward(x.copy(), train, _masks(seed)) for train in (True, False))
-    if _identical(training, testing):
-        return report
-    try:
-        also = _check_mode(subject, network, x, False, seed)
-    except (GradientError, ArgumentError):
-        raise
-    except Exception as error:
-        raise GradientError(f"{subject}: after forward(x, train=False), {type(error).__name__}: {error}") from error
-    return Report(subject, report.blocks + also.blocks, report.faults + also.faults)
+def _close(a: Array, b: Array, largest: float = 0.0) -> bool:
+    """Whether they are the same up to the rounding of float64: products of a different size are rounded differently.
+
+    What cancels to 0, such as the gradient of a bias before batch norm, is rounded as `largest`, the largest number beside it.
+    """
+    if np.shape(a) != np.shape(b):
+        return False
+    column = np.max(np.abs(b), axis=0, initial=0.0) if np.ndim(b) > 1 else _largest(b)
+    with np.errstate(all="ignore"):
+        bound = 1e-9 * (np.abs(b) + column) + 1e-13 * max(largest, _largest(b))
+        return bool((np.isnan(b) | (a == b) | (np.abs(a - b) <= bound)).all())
 
 
-def _masks(seed: int) -> Any:
-    return random_generator(np, seed, "masks")
+def _ranges(y: Array) -> Array:
+    """The range of each column of y over the rows; 1 where it is constant."""
+    largest, smallest = y.max(axis=0), y.min(axis=0)
+    with np.errstate(all="ignore"):
+        ranges = np.clip(largest - smallest, 1e-150, 1e150)
+        return np.asarray(np.where(ranges > 1e-12 * np.abs(y).max(axis=0), ranges, 1.0))
 
 
-def _check_mode(subject: str, network: Network, x: Array, train: bool, seed: int) -> Report:
-    faults: list[str] = []
-    (layer,) = network.layers
-    params = layer.params
-    rng = random_generator(np, seed, "upstream gradient")
-    watch = _Watch()
-
-    def forward(x: Array, seed: int = seed, caller: str = "forward") -> tuple[Array, Any]:
-        y, cache = layer.forward(x, train, _masks(seed))
-        faults.extend(f"{caller} writes to {name}" for name in watch.changed())
-        return y, cache
-
-    def backward(dy: Array, need_dx: bool = True) -> tuple[Any, dict[str, Array]]:
-        arrays = {name: np.full_like(value, np.nan) for name, value in params.items()}
-        grads = _Grads(arrays)
-        dx = layer.backward(dy, cache, grads, need_dx)
-        for name in grads.keys() - params.keys():
-            raise GradientError(f"{subject}: {_undeclared(name)}")
-        faults.extend(f"backward writes to {name}" for name in watch.changed())
-        for name in arrays:
-            if grads[name] is not arrays[name]:
-                faults.append(f'backward rebinds grads["{name}"]: write into the array, grads["{name}"][...] = …')
-        return dx, grads
-
-    watch.add("x", x)
-    for name, value in params.items():
-        watch.add(name, value)
-    for name, value in layer.statistics.items():
-        watch.add(f"the statistics {name}", value)
-    y, cache = forward(x)
-    if y.dtype != x.dtype:
-        faults.append(f"forward turns {x.dtype} into {y.dtype}")
-    if not _identical(y, forward(x)[0]):
-        faults.append("forward returns a different y for the same x, train and rng: keep no state, draw from rng only")
-
-    dy = rng.standard_normal(y.shape)
-    watch.add("dy", dy)
-    watch.add("cache", cache)
-    watch.add("y", y)
-    dx, grads = backward(dy)
-    watch.add("the dx that it returned before", dx)
-    for name, gradient in grads.items():
-        if np.isnan(gradient).any():
-            first = ", ".join(map(str, np.argwhere(np.isnan(gradient))[0]))
-            faults.append(
-                f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite every entry of grads, which held NaN"
-            )
-    if dx is None or dx.shape != x.shape or dx.dtype != x.dtype:
-        found = "None" if dx is None else f"{dx.dtype} of shape {dx.shape}"
-        faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}")
-    else:
-        faults += _check_rows(network, dy, dx, cache) if not layer.mixes_rows else []
-    # A second forward pass, of other numbers and masks, must not change what belongs to the first.
-    forward(x[::-1].copy(), seed + 1, "a second forward")
-    dx_later, grads_later = backward(dy)
-    if not _identical(dx, dx_later) or not all(_identical(grads[name], grads_later[name]) for name in params):
-        faults.append("backward returns something different after a second forward: take what it needs from its cache only")
-    if not _identical(dx_later, layer.backward(dy, cache)):
-        faults.append("backward without grads returns a dx that differs from that with grads")
-    faults.extend(f"backward without grads writes to {name}" for name in watch.changed())
-    nothing, grads_alone = backward(dy, need_dx=False)
-    if nothing is not None:
-        faults.append("backward with need_dx=False returns something: return None, and save the time of dx")
-    if not all(_identical(grads_later[name], grads_alone[name]) for name in params):
-        faults.append("backward with need_dx=False computes gradients that differ from those with need_dx=True")
-    backward(rng.standard_normal(y.shape))
-    if train:
-        faults += _check_mixing(layer, x, y, seed)
-        faults += _check_observe(network, cache, watch)
-    faults += _check_float32(layer, x, train, seed)
-
-    blocks = [(name, params[name], grads[name]) for name in params]
-    if isinstance(dx, np.ndarray):
-        blocks.insert(0, ("x", x, dx))
-    mode = "" if train else " (train=False)"
-    report = _compare(
-        subject,
-        lambda: layer.forward(x.copy(), train, _masks(seed))[0],
-        dy,
-        [(name + mode, value, gradient) for name, value, gradient in blocks],
-        seed,
-    )
-    return Report(subject, report.blocks, tuple(fault + mode for fault in dict.fromkeys(faults)) + report.faults)
+def _nudged(a: Array, rng: Any) -> Array:
+    """a, changed by a few parts in a million: enough to round differently in float32."""
+    return np.asarray(a * (1 + rng.uniform(-1, 1, a.shape) * 2.0**-22), np.float32)
 
 
-def _check_rows(network: Network, dy: Array, dx: Array, cache: Cache) -> list[str]:
-    """backward on the second half of a minibatch only, which GAN's simultaneous_step needs of D."""
-    m = len(dx)
-    half = slice(m // 2, m)
-    fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
-    try:
-        (cache,) = network.rows(Caches(network, [cache], dy.shape), half.start, half.stop)
-        alone: Any = network.layers[0].backward(dy[half], cache)
-    except Exception as error:  # an array that lacks the rows can raise anything
-        return [fault + f"fails ({type(error).__name__}: {error})"]
-    bound = TOLERANCE * abs(np.nan_to_num(dx)).max(initial=0.0)  # matrix products of a different size are rounded differently
-    if np.shape(alone) == dx[half].shape and np.allclose(alone, dx[half], TOLERANCE, bound, equal_nan=True):
-        return []
-    return [fault + "returns another dx"]
+def _agrees(narrow: Array, exact: Array, nearby: list[Array]) -> bool:
+    """Whether float32 has the values of float64, up to 10⁻⁴ and what a few parts in a million change. Not beyond 10³⁰."""
+    over_rows = 0 if np.ndim(exact) > 1 else None
+    spread = np.max([np.max(np.abs(each - narrow), axis=over_rows) for each in nearby], axis=0)
+    size = np.sqrt(np.mean(exact * exact, axis=over_rows))
+    bound = 1e-4 * np.abs(exact) + 1e-5 * size + 30 * spread
+    return bool(((np.abs(narrow - exact) <= bound) | ~(np.abs(exact) < 1e30)).all())
 
 
-def _check_mixing(layer: Layer, x: Array, y: Array, seed: int) -> list[str]:
-    """Whether one row of x changes y in other rows, in training, and whether mixes_rows says so."""
-    if len(x) < 2 or len(y) != len(x):
-        return []
-    moved = x.copy()
-    moved[-1] *= 1.5
-    mixes = not _identical(layer.forward(moved, True, _masks(seed))[0][:-1].copy(), y[:-1].copy())
-    if mixes and not layer.mixes_rows:
-        return ["one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True"]
-    if layer.mixes_rows and not mixes:
-        return ["mixes_rows is declared, but one row of x changes y in no other row: remove the declaration"]
-    return []
+GIVEN = {"params", "statistics", "declarations", "statistic_declarations", "parts"}
 
 
-def _check_observe(network: Network, cache: Cache, watch: _Watch) -> list[str]:
-    """observe must move the statistics, and write to nothing else. Afterwards they are restored."""
-    (layer,) = network.layers
-    if not network.statistics.size:
-        return []
-    before = network.statistics.copy()
-    layer.observe(cache)
-    moved = network.statistics.copy()
-    network.statistics[...] = before
-    if _identical(moved, before):
-        return ["observe leaves the statistics as they were: move them towards those of the minibatch"]
-    return [f"observe writes to {name}" for name in watch.changed()]
+def _held(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Writeable arrays of floats, and layers, that an object or its class holds: their names, and they themselves."""
+    own = vars(owner) if hasattr(owner, "__dict__") else {}
+    classes = [vars(kind) for kind in type(owner).__mro__ if kind not in (Layer, object)]
+    plain = np.ndarray | list | tuple | dict
+    attributes = {name: value for names in classes for name, value in names.items() if isinstance(value, plain)}
+    for name, value in (attributes | dict(own)).items():
+        if name not in GIVEN:
+            yield from _inside(name, value, [owner])
 
 
-def _check_float32(layer: Layer, x: Array, train: bool, seed: int) -> list[str]:
-    """float32 in, float32 out. Meanwhile the layer and its parts hold float32 arrays."""
-    held = layer.params, layer.statistics
-    params, statistics = ({name: value.astype(np.float32) for name, value in arrays.items()} for arrays in held)
-    bind(layer, params, statistics)
-    try:
-        y, cache = layer.forward(x.astype(np.float32), train, _masks(seed))
-        if y.dtype != np.float32:
-            return [f"forward turns float32 into {y.dtype}"]
-        dx = layer.backward(np.ones_like(y), cache, {name: np.empty_like(value) for name, value in params.items()})
-    finally:
-        bind(layer, *held)
-    return [f"backward turns float32 into {dx.dtype}"] if dx is not None and dx.dtype != np.float32 else []
-
-
-def merge(subject: str, reports: Iterable[Report]) -> Report:
-    """Several reports as one."""
-    reports = list(reports)
-    blocks = tuple(block for report in reports for block in report.blocks)
-    return Report(subject, blocks, tuple(f"{report.subject}: {fault}" for report in reports for fault in report.faults))
+def _inside(path: str, value: Any, seen: list[Any]) -> Iterator[tuple[str, Any]]:
+    code = type | types.ModuleType | types.FunctionType | types.MethodType
+    if any(value is each for each in seen) or isinstance(value, code):
+        return
+    seen = [*seen, value]
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f" and value.flags.writeable:
+            yield path, value
+    elif isinstance(value, Layer):
+        yield path, value
+    elif isinstance(value, list | tuple | dict):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _inside(f"{path}[{key!r}]", each, seen)
+    elif hasattr(value, "__dict__"):
+        for name, each in vars(value).items():
+            yield from _inside(f"{path}.{name}", each, seen)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from tinygan import checks
 from tinygan.backend import Array, get_array_module, pixels, to_host, write_atomically
 from tinygan.errors import ArgumentError
 
@@ -31,7 +32,7 @@ def to_uint8(x: Array, image_shape: Sequence[int] | None = None) -> Array:
     """
     x = np.asarray(to_host(x))
     if image_shape is not None:
-        shape = tuple(image_shape)
+        shape = checks.sizes("image_shape", image_shape)
         if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or min(shape) < 1:
             raise ArgumentError(f"image_shape {shape}: images are (h, w) or (h, w, 3)")
         if x.ndim < 2 or not len(x) or math.prod(x.shape[1:]) != math.prod(shape):
@@ -60,8 +61,7 @@ def image_grid(samples: Array, image_shape: Sequence[int], columns: int | None =
     tiles = to_uint8(samples, image_shape)
     if columns is None:
         columns = math.isqrt(len(tiles) - 1) + 1
-    if columns < 1:
-        raise ArgumentError(f"columns is {columns}: it must be at least 1")
+    checks.integer("columns", columns)
     rows = -(-len(tiles) // columns)
     h, w, *colour = tiles.shape[1:]
     grid: Array = np.full((GAP + rows * (h + GAP), GAP + columns * (w + GAP), *colour), GREY, np.uint8)
@@ -84,7 +84,8 @@ def neighbour_grid(samples: Array, data: Array, image_shape: Sequence[int], colu
     The nearest examples are framed in yellow. Returns uint8 (H, W, 3).
     """
     samples, data = to_host(samples), to_host(data)
-    if columns < 2 or len(samples) % (columns - 1):
+    checks.array("samples", samples, "(n, …)", "fu"), checks.integer("columns", columns, 2)
+    if len(samples) % (columns - 1):
         raise ArgumentError(
             f"{len(samples)} samples do not fill rows of {columns - 1}: columns is {columns}, the last for nearest examples"
         )
@@ -111,10 +112,11 @@ def interpolate(generator: Callable[[Array], Array], z_start: Array, z_end: Arra
     z_start, z_end (r, n_z): r lines, each from z₀ to z₁ in `steps` points, both ends included. Returns (r·steps, d), line
     by line: image_grid(…, columns=steps) draws each line as a row.
     """
-    if z_start.shape != z_end.shape or z_start.ndim != 2:
-        raise ArgumentError(f"z_start {z_start.shape} and z_end {z_end.shape}: both are (lines, n_z)")
-    if steps < 2:
-        raise ArgumentError(f"steps is {steps}: a line needs at least 2, its two ends")
+    checks.array("z_start", z_start, "(lines, n_z)"), checks.array("z_end", z_end, "(lines, n_z)")
+    if z_start.shape != z_end.shape or z_start.dtype != z_end.dtype:
+        found = f"z_start {z_start.shape} in {z_start.dtype} and z_end {z_end.shape} in {z_end.dtype}"
+        raise ArgumentError(f"{found}: both are (lines, n_z) of one dtype")
+    checks.integer("steps, the points of a line,", steps, 2), checks.function("generator", generator, "interpolate(G, …)")
     t = get_array_module(z_start).linspace(0, 1, steps, dtype=z_start.dtype)[:, None]
     z = (1 - t) * z_start[:, None] + t * z_end[:, None]
     return generator(z.reshape(-1, z_start.shape[1]))
@@ -222,6 +224,8 @@ def save_png(path: str | os.PathLike[str], image: Array) -> None:
 
 def save_gif(path: str | os.PathLike[str], frames: Sequence[Array], seconds: float = 0.2) -> None:
     """Write images of one shape as a GIF that repeats, `seconds` each. The same frames give the same bytes."""
+    frames, seconds = checks.items("frames", frames, "[image, image]"), checks.real("seconds", seconds, "(0, inf)")
+    frames = [to_uint8(frame) for frame in frames]
     if len({frame.shape for frame in frames}) != 1:
         raise ArgumentError(f"a GIF needs frames of one shape, not {sorted({frame.shape for frame in frames})}")
     first, *others = [_picture(frame) for frame in frames]

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tinygan import checks
 from tinygan.errors import ArgumentError
 
 
@@ -22,9 +23,7 @@ class Uniform:
     """w ~ U(−r, r), independently for every entry (the paper's MNIST run: r = 0.05 in G, 0.005 in D)."""
 
     def __init__(self, radius: float) -> None:
-        if not radius >= 0:
-            raise ArgumentError(f"Uniform: the radius must be at least 0, not {radius}")
-        self.radius = radius
+        self.radius = checks.real("Uniform: the radius", radius, "[0, inf)")
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
         for row in np.atleast_2d(out):
@@ -35,9 +34,7 @@ class Sparse:
     """For every output unit, n distinct inputs have w ~ N(0, 1), the others 0 (the paper's TFD generator: n = 100)."""
 
     def __init__(self, n: int) -> None:
-        if n < 1:
-            raise ArgumentError(f"Sparse: n must be at least 1, not {n}")
-        self.n = n
+        self.n = checks.integer("Sparse: n", n)
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
         if out.ndim != 2:
@@ -54,7 +51,7 @@ class Constant:
     """Every entry starts at `value`: a number, or an array of the parameter's shape."""
 
     def __init__(self, value: npt.ArrayLike) -> None:
-        self.value = np.asarray(value)
+        self.value = checks.numeric("the value that an array starts at", value)
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
         if self.value.shape not in ((), out.shape):
@@ -71,7 +68,7 @@ def bias_from_marginals(images: np.ndarray) -> np.ndarray:
     returns  (d,), float64
     Raises ArgumentError if the data do not span the whole range, as the released code does.
     """
-    if images.ndim != 2 or len(images) == 0:
+    if len(checks.array("images", images, "(n, d)", "fu")) == 0:
         raise ArgumentError(f"bias_from_marginals needs images of shape (n, d), not {images.shape}")
     top = 255 if images.dtype == np.uint8 else 1
     if images.min() != 0 or images.max() != top:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinygan import checks
 from tinygan.backend import Array, Rng, get_array_module, random_uint16
 from tinygan.errors import ArgumentError
 from tinygan.init import Constant, Init, Uniform
@@ -93,6 +94,8 @@ class Layer:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if self.in_network and (name in ("params", "statistics") or name in self.config()):
+            raise ArgumentError(f"{name} of {self!r} is fixed, since the layer is in a network: build a new one")
         if name in self.declarations or name in self.statistic_declarations:
             raise ArgumentError(f"write into the array, which is a view into the network's vector: layer.{name}[...] = …")
         super().__setattr__(name, value)
@@ -117,8 +120,9 @@ class Linear(Layer):
     def __init__(self, n_in: int, n_out: int, *, weight: Init = Uniform(0.05), bias: Bias = 0.0) -> None:
         require_positive(self, n_in=n_in, n_out=n_out)
         self.n_in, self.n_out = int(n_in), int(n_out)
-        b = {} if bias is None else {"b": ((n_out,), Constant(bias))}
-        self.declarations = {"W": ((n_in, n_out), weight), **b}
+        b = {} if bias is None else {"b": ((self.n_out,), Constant(bias))}
+        checks.function(f"{type(self).__name__}: weight", weight, "weight=Uniform(0.05)")
+        self.declarations = {"W": ((self.n_in, self.n_out), weight), **b}
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if x.ndim != 2 or x.shape[1] != self.n_in:
@@ -147,7 +151,7 @@ class Maxout(Linear):
     """yⱼ = maxᵢ zᵢⱼ, z = x W + b: the largest of p affine pieces
 
     Shapes     x (m, n_in)    W (n_in, p·n_out)    b (p·n_out,)    z (m, p, n_out)    y (m, n_out)
-               Column i·n_out + j is piece i of unit j, so a piece is one contiguous slab of each row of z.
+               Column i·n_out + j is piece i of unit j, so the values of one piece lie side by side in each row of z.
     Backward   ∂yⱼ/∂zᵢⱼ = 1 for the largest piece, else 0. At a tie the first of the largest gets all of dy, so
                Σᵢ dzᵢⱼ = dyⱼ. Then as Linear:  ∂L/∂W = xᵀ dz    ∂L/∂b = Σ dz    ∂L/∂x = dz Wᵀ
     Start      W ~ U(−0.05, 0.05), b = 0; bias: a number, an array of p·n_out, or None
@@ -209,9 +213,7 @@ class LeakyReLU(Layer):
     """
 
     def __init__(self, slope: float = 0.2) -> None:
-        if not 0 <= slope < 1:
-            raise ArgumentError(f"LeakyReLU: the slope must be in [0, 1), not {slope}")
-        self.slope = float(slope)
+        self.slope = checks.real("LeakyReLU: the slope", slope, "[0, 1)")
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         return get_array_module(x).maximum(x, self.slope * x), x  # s < 1, so y is the larger of the two
@@ -278,10 +280,9 @@ class Dropout(Layer):
     """
 
     def __init__(self, keep: float) -> None:
-        self.threshold = round(keep * 2**16) if 0 < keep <= 1 else 0
-        if self.threshold == 0:
-            raise ArgumentError(f"Dropout: keep is the probability of keeping a unit, from 2⁻¹⁶ to 1, not {keep}")
-        self.keep = keep
+        interval = "[1.52587890625e-05, 1]"  # from 2⁻¹⁶
+        self.threshold = round(checks.real("Dropout: keep, the probability of keeping a unit,", keep, interval) * 2**16)
+        self.keep = keep if type(keep) is int else float(keep)  # as JSON can hold it
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if not train or self.threshold == 2**16:
@@ -310,8 +311,7 @@ class Reshape(Layer):
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        require_positive(self, **{f"shape[{i}]": size for i, size in enumerate(shape)})
-        self.shape = tuple(int(size) for size in shape)
+        self.shape = checks.sizes("Reshape: shape", shape)
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if int(np.prod(x.shape[1:])) != int(np.prod(self.shape)):
@@ -329,5 +329,4 @@ class Reshape(Layer):
 def require_positive(layer: Layer, **sizes: int) -> None:
     """Raise ArgumentError, in the layer's name, unless each of these sizes is an integer of at least 1."""
     for name, size in sizes.items():
-        if not isinstance(size, int | np.integer) or size < 1:
-            raise ArgumentError(f"{type(layer).__name__}: {name} must be an integer and at least 1, not {size!r}")
+        checks.integer(f"{type(layer).__name__}: {name}", size)

@@ -9,6 +9,7 @@ those of these means. Values are returned as 0-d arrays or scalars of the backen
 
 import numpy as np
 
+from tinygan import checks
 from tinygan.backend import Array, Scalar, get_array_module
 from tinygan.errors import ArgumentError, DivergenceError
 
@@ -34,7 +35,7 @@ def discriminator_loss(a_real: Array, a_fake: Array) -> tuple[Scalar, Array, Arr
 
     ∂J/∂a_real = −½ (1 − D(x))/m        ∂J/∂a_fake = ½ D(G(z))/m
 
-    The released code and the lecture notes have the ½. Algorithm 1 as printed ascends V, with twice this gradient.
+    The released code has the ½. Algorithm 1 as printed ascends V, with twice this gradient.
     """
     _require_logits(a_real, a_fake)
     xp = get_array_module(a_real)
@@ -51,7 +52,7 @@ def generator_loss(a_fake: Array, kind: str = "non_saturating") -> tuple[Scalar,
 
     "minimax"              J =  mean log(1 − D)   ∂J/∂a = −D/m          Eq. 1; saturates where D rejects the sample
     "non_saturating"       J = −mean log D        ∂J/∂a = −(1 − D)/m    section 3: "maximize log D(G(z))"
-    "maximum_likelihood"   J = −mean eᵃ           ∂J/∂a = −eᵃ/m         the lecture notes' third cost, σ⁻¹(D) = a; no ½
+    "maximum_likelihood"   J = −mean eᵃ           ∂J/∂a = −eᵃ/m         Goodfellow's tutorial (2016), σ⁻¹(D) = a; no ½
 
     Raises ArgumentError for an unknown kind, and DivergenceError if eᵃ is too large for the dtype (a > 88.7 in float32). On a
     device the infinite cost is returned instead, since looking at it would wait for the device.
@@ -97,7 +98,8 @@ def softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Scalar, Array]:
     Raises ArgumentError for other shapes, for labels that are not integers and, on the host, for labels out of range. On a
     device the range is not checked, since the check would wait for the device.
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu" or not len(logits):
+    checks.array("logits (m, n)", logits, "(…)"), checks.array("labels (m,)", labels, "(…)", "iu")
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(logits):
         found = f"{logits.shape}, {labels.shape} in {labels.dtype}"
         raise ArgumentError(f"logits (m, n) and m integer labels are needed, not {found}")
     xp = get_array_module(logits)
@@ -123,6 +125,7 @@ def squared_error(y: Array, target: Array) -> tuple[Scalar, Array]:
 
 
 def _require_alike(y: Array, target: Array) -> None:
+    checks.array("outputs", y, "(m, …)"), checks.array("targets", target, "(m, …)")
     if y.shape != target.shape or y.ndim < 2 or not len(y):
         raise ArgumentError(f"outputs and targets must have one shape, (m, …) with m ≥ 1, not {y.shape} and {target.shape}")
     if y.dtype != target.dtype:
@@ -131,5 +134,5 @@ def _require_alike(y: Array, target: Array) -> None:
 
 def _require_logits(*logits: Array) -> None:
     for a in logits:
-        if a.ndim != 2 or a.shape[1] != 1 or len(a) == 0:
-            raise ArgumentError(f"logits must have shape (m, 1) with m ≥ 1, not {a.shape}")
+        if checks.array("logits", a, "(m, 1)").shape[1] != 1 or len(a) == 0 or a.dtype != logits[0].dtype:
+            raise ArgumentError(f"logits must have shape (m, 1) with m ≥ 1 and one dtype, not {a.shape} in {a.dtype}")

@@ -1,12 +1,14 @@
 """A network: layers in a row, the chain rule over them, and all their parameters as one vector θ."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinygan.backend import Array, ArrayModule, Rng, get_array_module, random_generator, to_device
+from tinygan import checks
+from tinygan.backend import Array, ArrayModule, Rng, random_generator, to_device
 from tinygan.description import Description, all_declarations, build_layers, describe_layers, with_parts
 from tinygan.errors import ArgumentError
 from tinygan.layers import Cache, Declarations, Layer
@@ -29,7 +31,7 @@ class Network:
     statistics one flat vector of all running statistics, into which the layers have views too. Only `observe` changes it.
 
     layers  each belongs to one network only. The number in a name ("0.W") is the layer's index in this list.
-    seed    of the initial parameters. They are drawn with NumPy and then moved, so both backends start identical.
+    seed    of the initial parameters. They are drawn with NumPy and then moved, so both backends start from the same numbers.
     dtype   float32 for training, float64 for checking derivatives; inputs must have it: nothing is cast silently
     xp      the array module, numpy or cupy (backend.get_backend)
     """
@@ -37,11 +39,8 @@ class Network:
     def __init__(
         self, layers: Sequence[Layer], *, seed: int = 0, dtype: npt.DTypeLike = np.float32, xp: ArrayModule = np
     ) -> None:
-        self.layers = list(layers)
-        self.dtype = np.dtype(dtype)
-        self.xp = xp
-        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-            raise ArgumentError(f"Network: dtype must be float32 or float64, not {self.dtype}")
+        self.layers = checks.items("layers", layers, "Network([Linear(2, 3), ReLU()])")
+        self.dtype, self.xp = checks.float_dtype("Network: dtype", dtype), checks.array_module(xp)
         seen: list[Layer] = []
         for i, layer in enumerate(self.layers):
             for part in with_parts(layer):  # the layer itself is the first of them
@@ -93,10 +92,8 @@ class Network:
     def statistics(self, values: Array | float) -> None:
         self._assign(self._statistics, values)
 
-    def _assign(self, vector: Array, values: Array | float) -> None:
-        if getattr(values, "shape", None) != vector.shape and not isinstance(values, int | float):
-            raise ArgumentError(f"the vector has shape {vector.shape}: assign an array of this shape, not {values!r}")
-        vector[...] = values
+    def _assign(self, vector: Array, values: Any) -> None:
+        vector[...] = checks.assigned(values, vector)
 
     def views(self, vector: Array) -> dict[str, Array]:
         """{"0.W": …, "0.b": …}: the parts of any vector like θ (a gradient, a velocity), in the shapes of the parameters."""
@@ -109,8 +106,7 @@ class Network:
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Caches]:
         """y, and for each layer the cache that backward needs. train=True switches dropout on, with masks from rng."""
         self.require_own(x, "input")
-        if isinstance(rng, int | np.integer):
-            raise ArgumentError("rng must be a generator, random_generator(xp, seed): a seed would draw equal masks each time")
+        checks.flag("train", train), rng is None or checks.generator(rng)
         cache = []
         for layer in self.layers:
             x, layer_cache = layer.forward(x, train, rng)
@@ -132,12 +128,11 @@ class Network:
         self._require_mine(cache)
         if dy.shape != cache.shape:
             raise ArgumentError(f"dy must have the shape of the output, {cache.shape}, not {dy.shape}")
-        if grad is not None and (grad.shape, grad.dtype) != (self.theta.shape, self.dtype):
-            raise ArgumentError(f"grad must be like θ, {self.theta.shape} in {self.dtype}, not {grad.shape} in {grad.dtype}")
+        grad is None or checks.like("grad", grad, self._theta, self.xp, {"the statistics": self._statistics})
         grads = [None] * len(self.layers) if grad is None else self._by_layer(self._layout, grad)
         lowest = 0 if need_dx else self._layout[0][0] if self._layout and grad is not None else len(self.layers)
         for i in reversed(range(lowest, len(self.layers))):
-            dy = self.layers[i].backward(dy, cache[i], grads[i], need_dx=need_dx or i > lowest)  # type: ignore[assignment]
+            dy = self.layers[i].backward(dy, cache[i], grads[i], need_dx=need_dx or i > lowest)
         return dy if need_dx else None  # type: ignore[return-value]  # a caller with need_dx=False uses no dx
 
     def observe(self, cache: Caches) -> None:
@@ -179,9 +174,10 @@ class Network:
 
     def require_own(self, array: object, name: str) -> None:
         """Raise ArgumentError unless the array is of this network's module and dtype."""
-        kind = getattr(array, "dtype", type(array).__name__)
-        if get_array_module(array) is not self.xp or kind != self.dtype:
-            found = f"{type(array).__module__} in {kind}"
+        kind = getattr(array, "dtype", None)
+        own = kind is not None and kind == self.dtype and isinstance(array, self.xp.ndarray)
+        if not own or (type(array) is not self.xp.ndarray and isinstance(array, checks.MASKED)):
+            found = f"{type(array).__module__} in {kind or type(array).__name__}"
             raise ArgumentError(f"the network is of {self.xp.__name__} in {self.dtype}, its {name} of {found}: convert it")
 
     def _require_mine(self, cache: Caches) -> None:
@@ -208,12 +204,12 @@ Layout = list[tuple[int, str, tuple[int, ...], int, int]]
 
 def bind(layer: Layer, params: Mapping[str, Array], statistics: Mapping[str, Array]) -> None:
     """Give a layer and its parts the arrays that they declared."""
-    layer.params, layer.statistics, layer.in_network = params, statistics, True
+    layer.__dict__.update(params=MappingProxyType(params), statistics=MappingProxyType(statistics), in_network=True)
     for i, part in enumerate(layer.parts):
         bind(part, layer.part_grads(dict(params), i) or {}, layer.part_grads(dict(statistics), i) or {})
 
 
 def _rows(cache: Cache, start: int, stop: int) -> Cache:
     if isinstance(cache, list | tuple):
-        return type(cache)(_rows(part, start, stop) for part in cache)
-    return cache[start:stop] if hasattr(cache, "shape") else cache
+        return getattr(type(cache), "_make", type(cache))(_rows(part, start, stop) for part in cache)  # _make: a NamedTuple
+    return cache[start:stop] if getattr(cache, "ndim", 0) else cache

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tinygan import checks
 from tinygan.backend import Array, Rng, get_array_module
 from tinygan.errors import ArgumentError
 from tinygan.init import Constant
@@ -27,11 +28,10 @@ class BatchNorm(Layer):
 
     def __init__(self, n: int, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
         require_positive(self, n=n)
-        if not 0 <= momentum < 1 or not epsilon > 0:
-            raise ArgumentError(f"BatchNorm: momentum must be in [0, 1) and epsilon positive, not {momentum} and {epsilon}")
-        self.n, self.momentum, self.epsilon = int(n), float(momentum), float(epsilon)
-        self.declarations = {"gamma": ((n,), Constant(1.0)), "beta": ((n,), Constant(0.0))}
-        self.statistic_declarations = {"mean": ((n,), Constant(0.0)), "var": ((n,), Constant(1.0))}
+        self.n, self.momentum = int(n), checks.real("BatchNorm: momentum", momentum, "[0, 1)")
+        self.epsilon = checks.real("BatchNorm: epsilon", epsilon, "(0, inf)")
+        self.declarations = {"gamma": ((self.n,), Constant(1.0)), "beta": ((self.n,), Constant(0.0))}
+        self.statistic_declarations = {"mean": ((self.n,), Constant(0.0)), "var": ((self.n,), Constant(1.0))}
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if x.ndim < 2 or x.shape[-1] != self.n:
@@ -52,8 +52,9 @@ class BatchNorm(Layer):
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         x_hat, scale, minibatch = cache
-        axes = tuple(range(dy.ndim - 1))
-        dgamma, dbeta = (dy * x_hat).sum(axis=axes), dy.sum(axis=axes)
+        if grads is not None or minibatch is not None:
+            axes = tuple(range(dy.ndim - 1))
+            dgamma, dbeta = (dy * x_hat).sum(axis=axes), dy.sum(axis=axes)
         if grads is not None:
             grads["gamma"][...], grads["beta"][...] = dgamma, dbeta
         if not need_dx:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygan import checks
 from tinygan.backend import Array, get_array_module, to_host
 from tinygan.errors import ArgumentError
 
@@ -78,8 +79,17 @@ class ParzenWindow:
     """
 
     def __init__(self, sigma: float):
-        self.sigma = _check_sigma(sigma)
+        self.sigma = sigma
         self._blocks: list[Array] = []
+
+    @property
+    def sigma(self) -> float:
+        """The width of the Gaussians, in the units of the pixels."""
+        return self._sigma
+
+    @sigma.setter
+    def sigma(self, sigma: float) -> None:
+        self._sigma = _check_sigma(sigma)
 
     def fit(self, samples: Array) -> "ParzenWindow":
         """Take the samples (n, d) as the centres of the Gaussians, and copy them. Returns self."""
@@ -118,9 +128,7 @@ class ParzenWindow:
         return float(log_p.mean()), float(log_p.std()) / len(x) ** 0.5
 
     def _select_sigma(self, validation: Array, sigmas: Sequence[float]) -> tuple[float, Any]:
-        widths = [_check_sigma(sigma) for sigma in sigmas]
-        if not widths:
-            raise ArgumentError("sigmas is empty: give at least one bandwidth")
+        widths = list(sigmas)
         validation, validation_range = self._check_rows(validation, "validation")
         _warn_range(self._range, validation_range)
         means = to_host(self._log_densities(validation, widths).mean(axis=1))
@@ -191,6 +199,7 @@ def select_sigma(samples: Array, validation: Array, sigmas: Sequence[float]) -> 
     The distances do not depend on σ, so they are computed once. The authors use AUTHORS_SIGMAS and the first 1,000
     validation images of MNIST.
     """
+    sigmas = _widths(sigmas)
     window = ParzenWindow(sigma=1).fit(samples)
     _warn_few_samples(window.n_samples)
     return window._select_sigma(validation, sigmas)
@@ -242,7 +251,9 @@ def evaluate(samples: Array, validation: Array, test: Array, sigmas: Sequence[fl
     Source: section 5 of the paper, and the authors' code: 10,000 samples, the first 1,000 validation images of MNIST,
     AUTHORS_SIGMAS, the whole test set.
     """
+    sigmas = _widths(sigmas)  # once: a generator would be empty afterwards
     window = ParzenWindow(sigma=1).fit(samples)
+    window._check_rows(test, "test")  # before any time is spent
     _warn_few_samples(window.n_samples)
     window.sigma, means = window._select_sigma(validation, sigmas)
     mean, standard_error = window._mean_and_standard_error(test, "test")
@@ -254,22 +265,30 @@ def evaluate(samples: Array, validation: Array, test: Array, sigmas: Sequence[fl
         dimensions=window.n_dimensions,
         test_rows=len(test),
         validation_rows=len(validation),
-        sigmas=tuple(float(s) for s in sigmas),
+        sigmas=tuple(sigmas),
         validation_log_likelihoods=tuple(means.tolist()),
     )
 
 
 def _check_sigma(sigma: float) -> float:
-    sigma = float(sigma)
-    if not 1 / LARGEST < sigma < LARGEST:  # this refuses NaN too
+    sigma = checks.real("sigma, the bandwidth,", sigma, "(0, inf)")
+    if not 1 / LARGEST < sigma < LARGEST:
         raise ArgumentError(f"sigma is {sigma}: the bandwidth must be positive and finite, in the units of the pixels")
     return sigma
 
 
+def _widths(sigmas: Any) -> list[float]:
+    widths = [_check_sigma(sigma) for sigma in checks.items("sigmas", sigmas, "[0.1, 0.2]")]
+    if not widths:
+        raise ArgumentError("sigmas is empty: give at least one bandwidth")
+    return widths
+
+
 def _check_pixels(x: Array, name: str) -> tuple[Array, tuple[float, float]]:
     """x as an array (m, d), and its range. Raises ArgumentError unless x is finite floats."""
+    checks.unmasked(name, x)
     if get_array_module(x) is np:
-        x = np.asarray(x)
+        x = _as_array(x, name)
     if x.dtype not in (np.float32, np.float64):
         raise ArgumentError(f"{name} is {x.dtype}: give float32 or float64 in the range of the data, such as images / 255")
     if x.ndim != 2 or x.size == 0:
@@ -278,6 +297,13 @@ def _check_pixels(x: Array, name: str) -> tuple[Array, tuple[float, float]]:
     if not (-LARGEST < low and high < LARGEST):  # NaN fails both
         raise ArgumentError(f"{name} has NaN or infinite values (range {low} to {high}): find what made them")
     return x, (low, high)
+
+
+def _as_array(x: Any, name: str) -> Array:
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # lists of different lengths
+        raise ArgumentError(f"{name}: the rows have different lengths: give one row of d values for each image") from error
 
 
 def _warn_few_samples(n: int) -> None:

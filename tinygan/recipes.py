@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinygan import checks
 from tinygan.backend import Array, ArrayModule, Rng, Scalar
 from tinygan.errors import ArgumentError
 from tinygan.gan import GAN, VARIANTS, Judged, Noise
@@ -54,12 +55,16 @@ class AuthorsUniform:
     """
 
     def __init__(self, radius: float, stream: np.random.RandomState, pieces: int = 1) -> None:
-        self.radius, self.stream, self.pieces = radius, stream, pieces
+        self.radius = checks.real("AuthorsUniform: the radius", radius, "[0, inf)")
+        self.stream = checks.instance("AuthorsUniform: the stream", stream, np.random.RandomState, "authors_stream()")
+        self.pieces = checks.integer("AuthorsUniform: pieces", pieces)
 
     def __call__(self, rng: np.random.Generator, out: np.ndarray) -> None:
         if out.ndim != 2:
             raise ArgumentError(f"AuthorsUniform starts a matrix (n_in, n_out), not a parameter of shape {out.shape}")
         columns = int(out.shape[1])
+        if columns % self.pieces:
+            raise ArgumentError(f"AuthorsUniform: {columns} columns are no multiple of {self.pieces} pieces")
         for row in out:
             unit_major = self.stream.uniform(-self.radius, self.radius, columns)
             row[...] = unit_major.reshape(columns // self.pieces, self.pieces).T.ravel()
@@ -84,8 +89,23 @@ CALM: dict[str, type[GAN]] = {name: type(f"Calm{kind.__name__}", (Calm, kind), {
 """The variants by their names, each with Calm's gradient of G."""
 
 
+def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings: MNIST's where `settings` has none. Raises ArgumentError for values that no check of the parts sees."""
+    checks.instance("settings", settings, Mapping, "a dict, such as recipes.MNIST")
+    settings = MNIST | dict(settings)
+    checks.choice("variant", settings["variant"], VARIANTS)
+    checks.flag("calm", settings["calm"])
+    checks.real("schedule_compression", settings["schedule_compression"], "[0, inf)")
+    checks.real("learning_rate", settings["learning_rate"], "(0, inf)")
+    for name in "noise", "generator_width", "discriminator_width":
+        checks.integer(name, settings[name])
+    return settings
+
+
 def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> tuple[Network, Network]:
     """G and D of the MNIST experiment. bias: the first biases of G's output, (784,) (see init.bias_from_marginals)."""
+    settings = _complete(settings)
+    bias = checks.numeric("bias", bias)
     network = partial(Network, seed=settings["seed"], dtype=settings["dtype"], xp=xp)
     n, h = np.size(bias), settings["generator_width"]
     G = network(
@@ -114,7 +134,7 @@ def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayMo
 
 def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> GAN:
     """The game of the MNIST experiment: nets, optimisers and noise. settings: what differs from MNIST."""
-    settings = MNIST | dict(settings)
+    settings = _complete(settings)
     G, D = mnist_networks(settings, bias, xp)
     decay = DECAY ** settings["schedule_compression"]
     rate = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay)
@@ -128,5 +148,5 @@ def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np
 
 def momentum(settings: Mapping[str, Any]) -> Callable[[int], float]:
     """μ as a function of the epoch, for a Trainer: the released schedule, compressed as the settings say."""
-    compression = settings["schedule_compression"]
+    compression = _complete(settings)["schedule_compression"]
     return lambda epoch: momentum_schedule((epoch - 1) * compression + 1)

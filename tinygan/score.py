@@ -1,15 +1,26 @@
 """python -m tinygan parzen: the Gaussian Parzen window log-likelihood of anyone's samples, from files."""
 
 import argparse
+import io
+import math
+import os
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 
 from tinygan.backend import Array, pixels
 from tinygan.datasets import read_idx
 from tinygan.errors import DataError
-from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate
+from tinygan.files import open_file
+from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenResult, ParzenWarning, evaluate
+
+MAX_BYTES = 2**30  # a file's numbers, as floats: as many images as IDX files can hold, and more than the protocol needs
+
+
+class _TooLargeError(DataError):
+    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     """Evaluate the files and print the result; warnings go to stderr."""
+    try:
+        result, messages = _evaluate(args)
+    except MemoryError as error:
+        files = ", ".join(f"{path} ({os.path.getsize(path)} bytes)" for path in (args.samples, args.validation, args.test))
+        remedy = "give fewer rows, or float32 in the place of float64"
+        raise DataError(f"{files}: this process may not have so much memory: {remedy}") from error
+    for message in messages:
+        print(f"warning: {message}", file=sys.stderr)
+    print(result)
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[ParzenResult, list[str]]:
     samples, validation, test = (_read_rows(path) for path in (args.samples, args.validation, args.test))
     rows = args.validation_rows or slice(0, 1000)
     if args.validation_rows and rows.stop > len(validation):
@@ -42,10 +66,7 @@ def command(args: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ParzenWarning)
         result = evaluate(samples, validation[rows], test, FINE_SIGMAS if args.fine else AUTHORS_SIGMAS)
-    for message in dict.fromkeys(str(warning.message) for warning in caught):  # validation and test may give the same one
-        print(f"warning: {message}", file=sys.stderr)
-    print(result)
-    return 0
+    return result, list(dict.fromkeys(str(warning.message) for warning in caught))  # validation and test may give the same
 
 
 def _row_range(text: str) -> slice:
@@ -58,9 +79,10 @@ def _row_range(text: str) -> slice:
 def _read_rows(path: str) -> Array:
     """A file of images as floats, one image per row."""
     try:
-        with open(path, "rb") as file:
-            is_npy = file.read(6) == b"\x93NUMPY"
-        images = np.load(path, allow_pickle=False) if is_npy else read_idx(path)
+        with open_file(path) as file:
+            images = _read_npy(file) if file.peek(6)[:6] == b"\x93NUMPY" else read_idx(path)
+    except (MemoryError, _TooLargeError):
+        raise
     except Exception as error:  # on damaged bytes the npy reader raises half a dozen kinds
         # read_idx says to fetch a damaged file again. That is no advice here: these may be somebody's only samples.
         reason = "neither .npy nor intact IDX" if isinstance(error, DataError) else getattr(error, "strerror", None) or error
@@ -70,6 +92,31 @@ def _read_rows(path: str) -> Array:
             f"{path}: {images.dtype} of shape {images.shape} is no set of images: give uint8 or float pixels of shape (n, …)"
             + (", not labels" if images.ndim == 1 else "")
         )
+    _require_room(path, images.dtype, images.shape)
     if images.dtype == np.uint8:
         images = pixels(images)
     return images.reshape(len(images), -1).astype(np.float64 if images.dtype.itemsize >= 8 else np.float32, copy=False)
+
+
+def _read_npy(file: io.BufferedReader) -> Array:
+    """The array in a .npy file. Its header is checked against the file's size and MAX_BYTES before anything is allocated."""
+    version = np.lib.format.read_magic(file)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read_header is None:
+        raise ValueError(f"version {version} of .npy")
+    shape, _, dtype = read_header(file)
+    promised, held = dtype.itemsize * math.prod(shape), os.fstat(file.fileno()).st_size - file.tell()
+    _require_room(file.name, dtype, shape)
+    if promised != held and not dtype.hasobject:
+        raise ValueError(f"its header promises {promised} bytes of data, {held} are there")
+    file.seek(0)
+    array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _require_room(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Raise DataError unless these numbers take at most MAX_BYTES as the floats that are computed with."""
+    size = (8 if dtype.itemsize >= 8 else 4) * math.prod(shape)
+    if size > MAX_BYTES:
+        needs = f"{dtype} of shape {shape} needs {size} bytes, at most {MAX_BYTES} are read"
+        raise _TooLargeError(f"{path}: {needs}: give fewer rows, or float32 in the place of float64")

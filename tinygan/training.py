@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tinygan import checks
 from tinygan.backend import Array, ArrayModule, Scalar, Streams, pixels, random_generator, to_device, to_host
-from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tinygan.checkpoint import NAME, Checkpoint, load_checkpoint, save_checkpoint
 from tinygan.errors import ArgumentError, CheckpointError, DivergenceError
 from tinygan.gan import Batch, Player
 from tinygan.network import Network
@@ -35,6 +36,7 @@ LOOK = 100
 
 class Model(Protocol):
     """What a Trainer trains: a GAN, or anything with these six names. If it has `settings` too, a checkpoint holds them.
+    If it has `require_rows` (see GAN.require_rows), a Trainer asks it whether the data fit, before it trains.
 
     players    {"G": Player(network, optimizer), …} under any names; all on one backend and of one dtype
     draws      how many minibatches one iteration takes (GAN: k)
@@ -75,14 +77,16 @@ class Trainer:
 
     model        a Model, such as a GAN
     train        the training data: images and labels (a Split), or images alone, (n, d). They are moved to the networks'
-                 device once. Floats are used as they are; other rows go through `prepare`, one minibatch at a time.
+                 device once. `prepare` turns rows into floats, one minibatch at a time.
     validation   held-out data of the same kind, for the reports
     batch_size   m; by default the model's own
     seed         of shuffles, noise and dropout (initial parameters have the seeds of their networks)
     momentum     μ as a function of the epoch, from 1, for the optimisers that have a momentum
-    prepare      prepare(rows, xp, dtype) turns stored rows into the networks' floats; by default it scales uint8 to [0, 1]
-    Raises ArgumentError for rows that `prepare` does not accept, for no validation rows, for too few training rows, and for a
-    batch_size that is not the model's.
+    prepare      prepare(rows, xp, dtype) makes the networks' floats of stored rows. By default it scales uint8 to [0, 1], and
+                 floats are converted to the networks' dtype.
+    Raises ArgumentError for rows that `prepare` does not accept, that are not finite, or that do not fit the model; for
+    validation rows on a different scale; for too few rows; for a batch_size that is not the model's; and for a model whose
+    players or state a checkpoint could not hold.
 
     .epoch         how many epochs were trained
     .metrics       what train_epoch returned for each of them
@@ -100,6 +104,7 @@ class Trainer:
         momentum: Callable[[int], float] = momentum_schedule,
         prepare: Callable[[Array, ArrayModule, npt.DTypeLike], Array] = pixels,
     ) -> None:
+        _require_model(model)
         networks = [player.network for player in model.players.values()]
         self.model, self.xp, self.dtype = model, networks[0].xp, networks[0].dtype
         if any((network.xp, network.dtype) != (self.xp, self.dtype) for network in networks):
@@ -108,18 +113,23 @@ class Trainer:
         batch_size = own or 100 if batch_size is None else batch_size
         if own not in (None, batch_size):
             raise ArgumentError(f"the model's minibatches have {own} rows, the trainer's {batch_size}: give one batch_size")
-        self.batch_size, self.seed, self.momentum, self.prepare = batch_size, seed, momentum, prepare
+        self.batch_size, self.seed = checks.integer("batch_size", batch_size), checks.integer("seed", seed, 0)
+        self.momentum = checks.function("momentum", momentum, "momentum=lambda epoch: 0.5")
+        self.prepare = checks.function("prepare", prepare, "prepare=pixels")
         self.images, self.labels = self._arrays(train)
         images, labels = self._arrays(validation, REPORT_ROWS)
         for name, rows in ("training", self.images), ("validation", images):
             if not len(rows):
                 raise ArgumentError(f"there are no {name} rows: an epoch needs rows to train on, and others for its report")
+            if rows.dtype.kind == "f":
+                checks.finite_range(f"{name} data", rows, self.dtype)
             self._floats(rows[:1], f"{name} data: ")
-        if batch_size < 1 or len(self.images) < model.draws * batch_size:
+        self.held_out = Batch(self._floats(images), labels)
+        self._require_rows(images)
+        if len(self.images) < model.draws * batch_size:
             raise ArgumentError(
                 f"{len(self.images)} rows are too few for {model.draws} minibatches of {batch_size}: lower batch_size or k"
             )
-        self.held_out = Batch(self._floats(images), labels)
         self.iterations = len(self.images) // (model.draws * batch_size)
         self.epoch = 0
         self.metrics: list[dict[str, Any]] = []
@@ -138,11 +148,12 @@ class Trainer:
         restore a checkpoint.
         """
         model, epoch = self.model, self.epoch + 1
+        checks.function("after_iteration", after_iteration, "train_epoch(lambda: None)")
         optimizers = [player.optimizer for player in model.players.values()]
         with_momentum = [optimizer for optimizer in optimizers if hasattr(optimizer, "momentum")]
         for optimizer in with_momentum:
-            optimizer.momentum = self.momentum(epoch)
-        batches, streams = self.batches(epoch), Streams(self.seed, epoch, self.xp)
+            optimizer.momentum = checks.real(f"the momentum of epoch {epoch}", self.momentum(epoch), "[0, 1)")
+        batches, streams = Minibatches(self.batches(epoch), model.draws), Streams(self.seed, epoch, self.xp)
         look = 1 if self.xp is np else LOOK
         names: list[str] = []
         costs = self.xp.empty((self.iterations, 0), self.dtype)
@@ -151,16 +162,21 @@ class Trainer:
                 try:
                     iteration_costs = model.iteration(batches, streams)
                 except DivergenceError as error:
+                    self._require_finite_data()
                     raise DivergenceError(f"{_place(epoch, i)}: {describe_divergence(str(error), model.players)}") from error
+                batches.require(i + 1)
                 if i == 0:
-                    names = list(iteration_costs)
+                    names = list(_figures("iteration", iteration_costs))
                     costs = self.xp.empty((self.iterations, len(names)), self.dtype)
+                if len(iteration_costs) != len(names) or any(name not in iteration_costs for name in names):
+                    raise ArgumentError(f"{_place(epoch, i)}: its costs are {list(iteration_costs)}, those before it {names}")
                 for j, name in enumerate(names):
                     costs[i, j] = iteration_costs[name]
                 after_iteration()
                 if (i + 1) % look == 0 and i + 1 < self.iterations:
                     self._guard(names, to_host(costs[i + 1 - look : i + 1]), epoch, i + 1 - look)
             report = model.report(self.held_out, Streams(self.seed, 0, self.xp))
+            _figures("report", report)
             given = [*report, *names, "epoch", "learning_rate", "momentum"]
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:
@@ -170,6 +186,7 @@ class Trainer:
         costs, figures = numbers[: costs.size].reshape(costs.shape), numbers[costs.size :].tolist()
         self._guard(names, costs, epoch, 0)
         if not figures.pop():
+            self._require_finite_data()
             what = describe_divergence("a parameter or a running statistic is not finite", model.players)
             raise DivergenceError(f"{_place(epoch, self.iterations - 1)}: {what}")
         row = {"epoch": epoch} | dict(zip(report, figures, strict=True))
@@ -238,8 +255,11 @@ class Trainer:
         """The first n rows of the data and their labels, if they have any, on the networks' device."""
         images: Any = getattr(data, "images", data)
         labels: Any = getattr(data, "labels", None)
-        if not hasattr(images, "dtype"):
-            raise ArgumentError(f"the data are {type(images).__name__}: give an array (n, d), or a data set's split")
+        if getattr(images, "ndim", 0) < 2 or not hasattr(images, "dtype"):
+            raise ArgumentError(f"the data are {checks.shown(images)}: give an array (n, d), or a data set's split")
+        checks.unmasked("an array of data", images)
+        if labels is not None and not getattr(labels, "shape", (1,)):
+            raise ArgumentError(f"labels must be an array (n,), not {checks.shown(labels)}")
         if labels is not None and len(labels) != len(images):
             raise ArgumentError(f"{len(images)} rows have {len(labels)} labels: each row needs one")
         return to_device(images[:n], self.xp), None if labels is None else to_device(labels[:n], self.xp)
@@ -254,12 +274,29 @@ class Trainer:
         return Batch(self._floats(self.images[rows]), None if self.labels is None else self.labels[rows])
 
     def _floats(self, rows: Array, name: str = "") -> Array:
-        if rows.dtype.kind == "f":
+        if rows.dtype.kind == "f" and self.prepare is pixels:
             return rows.astype(self.dtype)
         try:
             return self.prepare(rows, self.xp, self.dtype)
         except ArgumentError as error:
             raise ArgumentError(f"{name}{error}") from error
+
+    def _require_rows(self, validation: Array) -> None:
+        """Raise ArgumentError unless the data are finite, on one scale, and like what the model makes."""
+        some = self._floats(self.images[:: max(1, len(self.images) // REPORT_ROWS)])
+        if not self.xp.isfinite(some).all():
+            self._require_finite_data()
+        fit = getattr(self.model, "require_rows", lambda *_: None)
+        for name, stored, floats in ("training", self.images, some), ("validation", validation, self.held_out.x):
+            whole = stored if stored.dtype.kind == "f" else floats
+            fit(f"{name} data", whole.shape, *checks.finite_range(f"{name} data", whole, self.dtype))
+        checks.same_scale(some, self.held_out.x)
+
+    def _require_finite_data(self) -> None:
+        """Raise ArgumentError if `prepare` makes numbers that are not finite. Asked where training has diverged."""
+        for first in range(0, len(self.images), REPORT_ROWS):
+            rows = self._floats(self.images[first : first + REPORT_ROWS])
+            checks.finite_range("training data", rows, self.dtype, first)
 
     def _finite(self) -> Array:
         """1 if every parameter and every statistic is finite, else 0: on the device."""
@@ -269,8 +306,68 @@ class Trainer:
         return finite
 
     def _guard(self, names: list[str], costs: npt.NDArray[Any], epoch: int, first: int) -> None:
+        if not np.isfinite(costs).all():
+            self._require_finite_data()
         for i, row in enumerate(costs.tolist(), first):
             guard(dict(zip(names, row, strict=True)), self.model.players, _place(epoch, i))
+
+
+class Minibatches(Iterator[Batch]):
+    """An epoch's minibatches, counted: a model takes as many in each iteration as its `draws` says."""
+
+    def __init__(self, batches: Iterator[Batch], draws: int) -> None:
+        self.batches, self.draws, self.taken = batches, draws, 0
+
+    def __next__(self) -> Batch:
+        self.taken += 1
+        try:
+            return next(self.batches)
+        except StopIteration:
+            words = f"an iteration took more than the model's draws, {self.draws}: let draws say how many it takes"
+            raise ArgumentError(f"the minibatches have ended: {words}") from None
+
+    def require(self, iterations: int) -> None:
+        """Raise ArgumentError unless so many iterations have taken what `draws` says."""
+        if self.taken != iterations * self.draws:
+            taken = self.taken - (iterations - 1) * self.draws
+            remedy = "let draws say how many it takes"
+            raise ArgumentError(f"an iteration took {taken} minibatches, but the model's draws is {self.draws}: {remedy}")
+
+
+def _require_model(model: Any) -> None:
+    """Raise ArgumentError unless this is a Model that a Trainer can train, and a checkpoint can hold."""
+    missing = [name for name in ("players", "draws", "state", "iteration", "report") if not hasattr(model, name)]
+    if missing:
+        raise ArgumentError(f"{checks.shown(model)} is no model: it lacks {', '.join(missing)} (see training.Model)")
+    checks.integer("the model's draws", model.draws)
+    for name in "players", "state":
+        checks.instance(f"the model's {name}", getattr(model, name), Mapping, 'a dict, {"name": …}')
+    if not model.players:
+        raise ArgumentError("the model has no players: a Trainer needs at least one, a network with its optimiser")
+    vectors: dict[str, Any] = {}
+    for player, pair in model.players.items():
+        checks.having(f"the player {player!r}", pair, ("network", "optimizer"), "Player(network, optimizer)")
+        checks.instance(f"the network of {player!r}", pair.network, Network, "a Network")
+        checks.optimizer_of(pair.network, pair.optimizer, f"the optimizer of {player!r}")
+        if player == "state":
+            raise ArgumentError("a player is named 'state': checkpoints use this name for the model's state, choose another")
+        vectors |= {f"{player}.theta": pair.network.theta}
+        vectors |= {f"{player}.{key}": array for key, array in pair.optimizer.state.items()}
+    for name, array in (vectors | {f"state.{key}": array for key, array in model.state.items()}).items():
+        if not NAME.fullmatch(name):
+            raise ArgumentError(f"{name!r} is no name that a checkpoint can hold: use letters, digits and _, first a letter")
+        checks.array(f"{name}, which a checkpoint holds,", array, "(…)")
+
+
+def _figures(method: str, figures: Any) -> Mapping[str, Scalar]:
+    """What a model's method returns, if it is a dict of numbers by name."""
+    checks.instance(f"what the model's {method} returns", figures, Mapping, 'a dict of numbers, {"cost": …}')
+    for name, figure in figures.items():
+        number = hasattr(figure, "__float__") and getattr(figure, "shape", ()) == ()
+        if not isinstance(name, str) or not number or getattr(figure, "dtype", np.dtype(float)).kind == "c":
+            needed = "give a number, or an array without dimensions"
+            raise ArgumentError(f"{method} returns {checks.shown(figure)} as {name!r}: {needed}")
+    return figures
 
 
 def guard(costs: Mapping[str, float], players: Mapping[str, Player], place: str = "divergence") -> None:
@@ -278,7 +375,10 @@ def guard(costs: Mapping[str, float], players: Mapping[str, Player], place: str 
 
     The message says which cost it is, at which place, and how large the parameters of each player are.
     """
+    checks.instance("costs", costs, Mapping, 'a dict of numbers, {"cost": …}')
     for name, cost in costs.items():
+        if isinstance(cost, str) or not hasattr(cost, "__float__"):
+            raise ArgumentError(f"the {name} must be a number, not {checks.shown(cost)}")
         if not abs(cost) <= COST_BOUND:  # so that NaN raises too
             what = f"the {name.replace('_', ' ')} is {cost:.4g}, beyond the bound of {COST_BOUND:.0f}"
             raise DivergenceError(f"{place}: {describe_divergence(what, players)}")
@@ -289,7 +389,7 @@ def describe_divergence(what: str, players: Mapping[str, Player]) -> str:
     largest = (_worst_values(name, player.network) for name, player in players.items())
     rates = (f"{_learning_rate(player.optimizer):.4g} for {name}" for name, player in players.items())
     return (
-        f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: lower it; "
+        f"{what}; {'; '.join(largest)}. The learning rate is {', '.join(rates)}: if the data are finite, lower it; "
         f"checkpoints of earlier epochs are intact"
     )
 

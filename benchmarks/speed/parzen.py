@@ -26,6 +26,7 @@ import numpy as np
 from step_time import PAUSE, machine, markdown_table
 
 from tinygan import load_mnist, pixels
+from tinygan.console import prepare_streams
 from tinygan.parzen import AUTHORS_SIGMAS, ParzenWarning, ParzenWindow, evaluate
 from tinygan.run import peak_memory, write_json
 
@@ -34,6 +35,7 @@ DEFAULT_LEAF = 40  # of scikit-learn's trees
 
 
 def main() -> int:
+    prepare_streams()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST's files (default: found, else downloaded)")
     parser.add_argument("--threads", type=int, metavar="N", help="of the BLAS (default: its own choice)")

@@ -665,6 +665,8 @@ def parts(args):
 
 
 def main():
+    for stream in sys.stdout, sys.stderr:
+        stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? for θ
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="only check that all do equal work")
     parser.add_argument("--parts", action="store_true", help="tinygan's time, part by part")

@@ -15,6 +15,7 @@ in RUN/annealing-….npz until all results of the command are written.
 """
 
 import argparse
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ import records
 from records import figures, keep_record, load_data, markdown_table, read_records, resume, score
 
 from tinygan import CheckpointError, Generator, run
+from tinygan.files import hold
 
 RESULTS = records.RESULTS / "anneal.json"
 EVERY = 2  # epochs between two measurements
@@ -109,10 +111,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=run.positive, default=10, metavar="N", help="until η is 0 (default: %(default)s)")
     parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     args = parser.parse_args()
-    for path in args.checkpoints:
-        keep_record(RESULTS, anneal(path, args.epochs, args.data), ("run", "from_epoch", "epochs"))
-    for path in args.checkpoints:  # only now: the same command must not begin again with the first
-        kept_for(path, args.epochs).unlink(missing_ok=True)
+    with contextlib.ExitStack() as held:
+        for folder in sorted({path.resolve().parent for path in args.checkpoints if path.is_file()}):
+            held.enter_context(hold(folder))  # no run, and no other annealing, writes into it meanwhile
+        for path in args.checkpoints:
+            keep_record(RESULTS, anneal(path, args.epochs, args.data), ("run", "from_epoch", "epochs"))
+        for path in args.checkpoints:  # only now: the same command must not begin again with the first
+            kept_for(path, args.epochs).unlink(missing_ok=True)
     print(table(read_records(RESULTS)))
 
 

@@ -34,6 +34,7 @@ from PIL import Image
 from records import RESULTS, departures, figures, filled, markdown_table, read_records, resume, score
 
 from tinygan import DataError, Generator, load_mnist, run
+from tinygan.console import can_draw
 
 PLOT = RESULTS / "curves.png"
 ROOT = Path(__file__).parents[2]
@@ -115,7 +116,7 @@ def take_in(folder: Path, data: str | None = None) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"mnist-{folder.name}.json"
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    run.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def runs() -> dict[str, dict[str, Any]]:
@@ -293,7 +294,7 @@ def table_of_order(records: dict[str, dict[str, Any]], between: list[dict[str, A
     """With how many seeds G learns, by the θ_d at which its gradient is taken, and by whether z and masks are D's.
 
     records   has the two variants: runs, which have a reading
-    between   has what lies between them; the same criterion as in a reading is applied to their last epoch
+    between   has what lies between them; as in a reading V and the distinct samples decide, in their last epoch
     """
 
     def variant(name: str) -> str:
@@ -368,7 +369,7 @@ def main() -> None:
     records = runs()
     if not records:
         parser.error(f"no runs in {RESULTS} yet: name the folder of one")
-    if args.runs or not args.write:
+    if (args.runs or not args.write) and can_draw(f"{PLOT.name} is"):
         draw(records)
     if args.write:
         texts = {page: filled(page, tables_of_page) for page, tables_of_page in tables().items()}

@@ -92,7 +92,9 @@ def test_read_idx_refuses_by_name(tmp_path, content, words):
     assert "fetch it again" in str(caught.value)
 
 
-@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
+@pytest.mark.parametrize(
+    "make", [lambda path: None, lambda path: path.mkdir(), os.mkfifo, lambda path: path.symlink_to("/dev/zero")]
+)
 def test_read_idx_refuses_what_is_no_file(tmp_path, make):
     path = tmp_path / "some-images"
     make(path)

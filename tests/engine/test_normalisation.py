@@ -97,7 +97,7 @@ def test_outside_training_the_statistics_are_constants_to_the_derivative(xp, dty
     near(net.views(grad)["0.beta"], plain_dy.reshape(-1, 3).sum(axis=0), dtype)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0] > 1])
 def test_the_derivative_agrees_with_central_differences(shape):
     assert check_layer(BatchNorm(3, momentum=0.5, epsilon=0.01), shape).passed
 

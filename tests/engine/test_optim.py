@@ -261,12 +261,12 @@ def test_the_rate_may_be_a_function_of_the_update_from_1_or_be_changed_between_s
         (MomentumSGD, (np.zeros(2), 0.1, math.nan), ["momentum", "nan"]),
         (Adam, (np.zeros((2, 2)), 0.1), ["(2, 2)"]),
         (Adam, (np.zeros(2), -0.1), ["learning rate", -0.1]),
-        (Adam, (np.zeros(2), 0.1, 1.0), ["β", 1.0]),
-        (Adam, (np.zeros(2), 0.1, -0.5), ["β", -0.5]),
-        (Adam, (np.zeros(2), 0.1, 0.9, 1.0), ["β", 1.0]),
-        (Adam, (np.zeros(2), 0.1, 0.9, math.nan), ["β", "nan"]),
-        (Adam, (np.zeros(2), 0.1, 0.9, 0.999, 0.0), ["ε", 0.0]),
-        (Adam, (np.zeros(2), 0.1, 0.9, 0.999, math.nan), ["ε", "nan"]),
+        (Adam, (np.zeros(2), 0.1, 1.0), ["beta", 1.0]),
+        (Adam, (np.zeros(2), 0.1, -0.5), ["beta", -0.5]),
+        (Adam, (np.zeros(2), 0.1, 0.9, 1.0), ["beta", 1.0]),
+        (Adam, (np.zeros(2), 0.1, 0.9, math.nan), ["beta", "nan"]),
+        (Adam, (np.zeros(2), 0.1, 0.9, 0.999, 0.0), ["epsilon", 0.0]),
+        (Adam, (np.zeros(2), 0.1, 0.9, 0.999, math.nan), ["epsilon", "nan"]),
     ],
 )
 def test_arguments_out_of_range_are_refused(kind, arguments, facts):

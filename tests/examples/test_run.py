@@ -30,8 +30,9 @@ from tinygan import (
     load_generator,
     load_mnist,
 )
+from tinygan.console import PlainProgress, progress_bar
 from tinygan.images import image_grid
-from tinygan.run import COLUMNS, PlainProgress, Run, add_options, progress_bar
+from tinygan.run import COLUMNS, Run, add_options
 
 EPOCHS = 3
 
@@ -165,7 +166,7 @@ def test_without_matplotlib_one_line_says_how_to_install_it_and_all_else_is_ther
     folder = run("a", "--epochs", 1)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "pip install" in line]
     assert "curves.png" in line
-    assert line.endswith("pip install matplotlib")
+    assert "pip install matplotlib" in line
     assert not (folder / "curves.png").exists()
     assert (folder / "samples.gif").exists()
     assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]["epochs"] == 1

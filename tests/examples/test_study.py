@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import balance
 import evaluator
 import numpy as np
 import pytest
+import reading
 import records
 import study
 from helpers import bits, refused, rows
@@ -211,6 +213,29 @@ def test_annealing_resumes_from_its_own_checkpoint_alone(run, data, monkeypatch)
 
 
 @pytest.mark.usefixtures("tiny_counts")
+def test_while_annealing_holds_the_folder_no_run_and_no_other_annealing_writes_into_it(run, data, monkeypatch):
+    folder = run("a", "--epochs", 2, "--keep-checkpoints", 2)
+    path, refusals = folder / "checkpoint-0002.npz", []
+    monkeypatch.setattr(anneal, "RESULTS", folder / "anneal.json")
+    monkeypatch.setattr(sys, "argv", ["anneal.py", str(path), "--epochs", "1", "--data", str(data)])
+
+    def others(*_):
+        with refused(folder, os.getpid()):
+            run("a", "--epochs", 3, "--resume")
+        monkeypatch.setattr(sys, "argv", ["anneal.py", str(path)])
+        with refused(folder, os.getpid()):
+            anneal.main()
+        refusals.append(2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(anneal, "anneal", others)
+    with pytest.raises(KeyboardInterrupt):
+        anneal.main()
+    assert refusals == [2]
+    run("a", "--epochs", 3, "--resume")  # it is free again
+
+
+@pytest.mark.usefixtures("tiny_counts")
 def test_a_finished_annealing_is_not_repeated_when_a_later_one_was_interrupted(run, data, monkeypatch):
     folder = run("a", "--epochs", 4, "--keep-checkpoints", 2)
     paths = [folder / f"checkpoint-000{epoch}.npz" for epoch in (2, 4)]
@@ -287,3 +312,32 @@ def test_the_study_shows_the_test_log_likelihood_at_the_best_epoch_by_validation
         study.take_in(folder)
     run("a", "--epochs", 2, "--overwrite")
     assert not list(folder.glob("*.evaluation.json"))
+
+
+# ---- The counts of the reading
+
+
+def test_the_committed_counts_of_the_reading_follow_from_the_committed_runs():
+    committed = json.loads(reading.RESULTS.read_text(encoding="utf-8"))
+    assert reading.counts(committed["early"]) == committed["counts"]
+    before, now = (committed["counts"][rule]["distinct samples known"] for rule in ("before", "now"))
+    assert before[0] > now[0] == 0
+    assert all(counts[0] == 0 for counts in committed["counts"]["now"].values())
+
+
+@pytest.mark.parametrize(
+    ("values", "iterations", "distinct", "words"),
+    [
+        ([-0.009], 500, 1, "too early to tell"),  # the first epoch of a run that learned
+        ([-0.009, -0.009], 500, 1, "D has won: G is stuck and collapsed to 1 distinct sample"),
+        ([-0.009, -0.012], 500, 1, "too early to tell"),
+        ([-0.009] * 24, 40, 1, "too early to tell"),
+        ([-0.009] * 25, 40, 500, "D has won: G is stuck"),
+        ([-0.3] * 9, 500, 99, "too early to tell"),
+        ([-0.3] * 10, 500, 99, "collapsed to 99 distinct samples"),
+        ([-0.3] * 10, 500, 100, "learning"),
+        ([-1.386] * 20, 500, 1, "too early to tell"),
+    ],
+)
+def test_the_verdict(values, iterations, distinct, words):
+    assert tinygan.run.verdict(values, iterations, distinct, 1000) == words

@@ -4,12 +4,13 @@ import argparse
 import doctest
 import json
 import math
+import os
 import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
-from helpers import idx
+from helpers import idx, refused
 from strict_cupy import host
 
 from tinygan import parzen, score
@@ -322,7 +323,7 @@ def test_range_warning_for_the_test_set_alone():
 @few_are_enough
 @pytest.mark.parametrize("sigma", [0, -0.1, math.nan, math.inf, 1e-200, 1e200])
 def test_refuses_sigma(sigma):
-    with pytest.raises(ArgumentError, match="sigma is .* positive and finite"):
+    with refused("sigma", sigma, "finite"):
         ParzenWindow(sigma)
     with pytest.raises(ArgumentError, match="sigma"):
         select_sigma(uniform(9, 2), uniform(9, 2), [0.1, sigma])
@@ -448,11 +449,26 @@ def test_command_refuses_validation_rows_past_the_end(files):
         run(folder / "samples.npy", "--validation", data, "--test", data, "--validation-rows", "1000:1101")
 
 
+def sparse(path, shape, descr, size=None):
+    """An .npy file whose header promises this; the data are `size` zeros, which take no room on the disk."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        promised = np.dtype(descr).itemsize * math.prod(shape)
+        file.truncate(file.tell() + (min(promised, 10**12) if size is None else size))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (lambda path: None, "No such file"),
-        (lambda path: path.mkdir(), "directory"),
+        (lambda path: path.mkdir(), "folder"),
+        (lambda path: os.mkfifo(path), "pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "device"),
+        (lambda path: sparse(path, (400_000, 784), "<f4"), r"float32 of shape \(400000, 784\) needs 1254400000.*fewer rows"),
+        (lambda path: sparse(path, (400_000, 784), "|u1", 313_600_000), r"uint8 .*needs 1254400000"),
+        (lambda path: sparse(path, (10**30, 784), "<f4"), "at most 1073741824"),
+        (lambda path: sparse(path, (10, 784), "<f4", 31_359), "31360 bytes.*31359 are there"),
+        (lambda path: sparse(path, (10, 784), "<f4", 31_361), "31360 bytes.*31361 are there"),
         (lambda path: path.write_bytes(b""), "IDX"),
         (lambda path: path.write_bytes(b"PNG and so on"), "IDX"),
         (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00"), "numpy.save"),

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import io
 import json
+import math
 import os
 import re
 import struct
@@ -13,7 +14,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers import forge, member, rewrite
+from helpers import forge, member, refused, rewrite
 
 from tinygan import BatchNorm, Checkpoint, CheckpointError, Layer, Linear, Network, Reshape, load_checkpoint, save_checkpoint
 
@@ -241,6 +242,87 @@ def test_what_is_no_checkpoint_is_refused_before_anything_large_is_allocated(pat
             tracemalloc.stop()
 
 
+def nested(depth):
+    return [] if depth == 1 else [nested(depth - 1)]
+
+
+def layer(**config):
+    return [{"class": "Linear", "config": {"n_in": 4, "n_out": 1} | config}]
+
+
+def architecture(D):
+    return {"architecture": fields(checkpoint())["architecture"] | {"D": D}}
+
+
+WRONG = [  # the digest is right; the first words are those of the message
+    ("epoch", {"epoch": -5}),
+    ("epoch", {"epoch": True}),
+    ("epoch", {"epoch": 10**400}),
+    ("epoch", {"epoch": 10**9 + 1}),
+    ("4300", b'{"format": 2, "epoch": ' + b"9" * 5000),
+    ("format|version", {"format": True}),
+    ("format|version", {"format": 2.0}),
+    ("format|version", {"format": None}),
+    ("D made", {"updates": {"G": 20, "D": True}}),
+    ("D made", {"updates": {"G": 20, "D": -1}}),
+    ("G made", {"updates": {"G": 10**400, "D": 40}}),
+    ("metrics", {"metrics": [1, 2]}),
+    ("metrics", {"metrics": ["epoch"]}),
+    ("metrics", {"metrics": [None]}),
+    ("metrics", {"metrics": [[["epoch", 1]]]}),
+    ("metrics", {"metrics": [{"epoch": 1, "value": None}]}),
+    ("metrics", {"metrics": [{"epoch": 1, "value": "-1.4"}]}),
+    ("metrics", {"metrics": [{"epoch": 1, "value": True}]}),
+    ("metrics", {"metrics": [{"epoch": 1, "value": [1.0]}]}),
+    ("metrics", {"metrics": [{"epoch": 1, "value": 10**400}]}),
+    ("metrics", {"metrics": [{"epoch": -5}]}),
+    ("metrics", {"metrics": [{"epoch": 1.5}]}),
+    ("NaN", {"metrics": [{"epoch": 1, "value": math.nan}]}),
+    ("-Infinity", {"metrics": [{"epoch": 1, "value": -math.inf}]}),
+    ("NaN", {"configuration": {"learning_rate": math.nan}}),
+    ("Infinity", {"configuration": {"learning_rate": math.inf}}),
+    ("50 deep", {"configuration": {"a": nested(60)}}),
+    ("recursion", b'{"format": 2, "epoch": ' + b"[" * 100_000),
+    ("D", architecture(None)),
+    ("D", architecture("Network([Linear(4, 1)])")),
+    ("D", architecture(7)),
+    ("D", architecture({"class": "Linear", "config": {}})),
+    ("layer 0 of D", architecture([None])),
+    ("layer 0 of D", architecture([{"class": "Linear"}])),
+    ("layer 0 of D", architecture([{"class": 3, "config": {}}])),
+    ("layer 0 of D", architecture([{"class": "Linear", "config": [4, 1]}])),
+    ("layer 0 of D has a size of an integer of 1329 bits", architecture(layer(n_in=10**400))),
+    ("layer 0 of D has a size", architecture(layer(n_in=2**60))),
+    ("layer 0 of D has a size", architecture([{"class": "Reshape", "config": {"shape": [2, -(10**30)]}}])),
+    ("50 deep", architecture(layer(weight=nested(60)))),
+    ("at most 10000 layers", architecture([{"class": "ReLU", "config": {}}] * 10_001)),
+]
+
+
+@pytest.mark.parametrize(("words", "change"), WRONG, ids=range(len(WRONG)))
+def test_wrong_entries_under_a_right_digest_are_refused_where_they_are_read(tmp_path, words, change):
+    it = checkpoint()
+    forge(tmp_path / "c.npz", it.vectors, change if isinstance(change, bytes) else fields(it) | change)
+    with pytest.raises(CheckpointError, match=rf"c\.npz: damaged.*({words})") as caught:
+        load_checkpoint(tmp_path / "c.npz")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("change", [{"epoch": -5}, {"epoch": True}, {"metrics": [{"value": True}]}, architecture([None])])
+def test_they_are_not_saved_either(path, change):
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: not written"):
+        save_checkpoint(path, dataclasses.replace(checkpoint(), **change))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("make", "word"), [(os.mkfifo, "pipe"), (lambda path: path.symlink_to("/dev/zero"), "device")])
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path, make, word):
+    make(tmp_path / "c.npz")
+    with refused(tmp_path / "c.npz", word, error=CheckpointError):
+        load_checkpoint(tmp_path / "c.npz")
+
+
 def test_two_arrays_of_one_name_are_refused(path):
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("D.theta.npy", member(np.zeros(5, np.float32)))
@@ -410,13 +492,14 @@ def test_what_cannot_be_written_is_refused_by_name(tmp_path):
     (tmp_path / "file").write_text("no folder")
     (tmp_path / "taken.npz").mkdir()
     for name in ("file/a.npz", "a" * 250 + ".npz", "taken.npz", "no/a.npz"):
-        with pytest.raises(CheckpointError, match=f"{name}: not written"):
+        with pytest.raises(CheckpointError, match=f"{name}: not written") as caught:
             save_checkpoint(tmp_path / name, checkpoint())
+        assert " MB" not in str(caught.value)  # room is not what it lacks
     assert names_in(tmp_path) == ["file", "taken.npz"]
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
@@ -444,7 +527,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_temporary(path, monkeypatc
         return real("/dev/full", "wb")  # writing to it fails as on a full disk
 
     monkeypatch.setattr(builtins, "open", full)
-    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: not written \(No space left on device\)"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.npz: not written \(No space left on device\).* room for 1 MB"):
         save_checkpoint(path, checkpoint(seed=1, **{"E.theta": size}))
     assert len(opened) == 1
     assert path.read_bytes() == before

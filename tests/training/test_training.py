@@ -126,7 +126,7 @@ SHUFFLES = {  # (seed, epoch): the first rows of 43
 
 @pytest.mark.parametrize(("seed", "epoch"), SHUFFLES)
 def test_the_shuffles_are_these_on_every_backend_and_labels_come_in_their_order(xp, monkeypatch, seed, epoch):
-    data = Rows(np.arange(43 * 4, dtype=np.float32).reshape(43, 4))
+    data = Rows(np.arange(43 * 4, dtype=np.float32).reshape(43, 4) / 256)
     ours, seen = trainer(game(xp), data, seed=seed), []
 
     def iteration(batches, streams):
@@ -137,7 +137,7 @@ def test_the_shuffles_are_these_on_every_backend_and_labels_come_in_their_order(
     for _ in range(epoch):
         seen.clear()
         ours.train_epoch()
-    rows = np.concatenate([host(batch.x)[:, 0] for batch in seen]) / 4
+    rows = np.concatenate([host(batch.x)[:, 0] for batch in seen]) * 64
     labels = np.concatenate([host(batch.y) for batch in seen])
     assert rows[:8].tolist() == SHUFFLES[seed, epoch]
     assert rows.tolist() == labels.tolist()
@@ -146,7 +146,7 @@ def test_the_shuffles_are_these_on_every_backend_and_labels_come_in_their_order(
 
 
 def test_one_epoch_shows_every_example_at_most_once_and_drops_the_short_minibatch(monkeypatch):
-    data = np.arange(43 * 4).reshape(43, 4).astype(np.float32)
+    data = np.arange(43 * 4).reshape(43, 4).astype(np.float32) / 256
     ours, seen = trainer(game(k=2), data), []
 
     def iteration(batches, streams):
@@ -200,12 +200,11 @@ def test_pixels_stay_uint8_and_every_minibatch_is_scaled_as_pixels_scales(xp, mo
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_floats_are_never_prepared_only_converted(xp, monkeypatch, dtype):
-    def prepare(*_):
-        raise AssertionError("these rows are floats already")
-
+@pytest.mark.parametrize("prepare", [None, lambda rows, module, dtype: (rows / 2).astype(dtype)])
+def test_floats_are_converted_and_prepared_only_as_told(xp, monkeypatch, dtype, prepare):
     data = np.random.default_rng(0).random((40, 4)).astype(dtype)
-    ours = Trainer(game(xp), data, data[:9], prepare=prepare)
+    ours = Trainer(game(xp), data, data[:9], **({"prepare": prepare} if prepare else {}))
+    data = data / 2 if prepare else data
     order = random_generator(np, 0, "shuffle", 1).permutation(40)
     expected = data.astype(np.float32)
     seen = minibatches(ours, monkeypatch)
@@ -218,7 +217,7 @@ def test_all_other_rows_are_prepared_a_minibatch_at_a_time_with_the_networks_mod
 
     def prepare(rows, module, dtype):
         calls.append((len(rows), module, np.dtype(dtype)))
-        return rows.astype(dtype) / 2
+        return rows.astype(dtype) / 256
 
     data = np.arange(160, dtype=np.int32).reshape(40, 4)
     ours = Trainer(game(xp, np.float64), data, data[:30], prepare=prepare)
@@ -226,9 +225,9 @@ def test_all_other_rows_are_prepared_a_minibatch_at_a_time_with_the_networks_mod
     calls.clear()
     order = random_generator(np, 0, "shuffle", 1).permutation(40)
     seen = minibatches(ours, monkeypatch)
-    assert bits([batch.x for batch in seen]) == bits([data[order[i : i + 5]] / 2 for i in range(0, 40, 5)])
+    assert bits([batch.x for batch in seen]) == bits([data[order[i : i + 5]] / 256 for i in range(0, 40, 5)])
     assert calls == [(5, xp, np.dtype(np.float64))] * 8
-    assert bits(ours.held_out.x) == bits(data[:30] / 2)
+    assert bits(ours.held_out.x) == bits(data[:30] / 256)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int8, bool])

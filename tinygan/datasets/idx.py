@@ -17,6 +17,7 @@ import numpy as np
 
 from tinygan.backend import Array, to_host, write_atomically
 from tinygan.errors import ArgumentError, DataError
+from tinygan.files import open_file
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 DTYPES = {code: np.dtype(name) for name, code in CODES.items()}
@@ -36,7 +37,7 @@ def read_idx(path: str | os.PathLike[str]) -> Array:
     number, and for data that are truncated, too long, or fail gzip's checksum.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             return _read(file)
     except (DataError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: {error}: delete it and fetch it again") from None

