@@ -36,15 +36,24 @@ def command(data, folder):
 
 @contextlib.contextmanager
 def started(data, folder, *options):
-    """The run as a process of its own, once it has said which folder it writes into. It does not outlive the block."""
-    process = subprocess.Popen(
-        [*command(data, folder), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    """The run as a process of its own, which does not outlive the block. What it says goes into a file beside its folder."""
+    with open(folder.with_suffix(".txt"), "wb") as words:
+        process = subprocess.Popen([*command(data, folder), *options], stdout=words, stderr=words, env=ENVIRONMENT)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def written(path):
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def wait_for_training(process, folder, before):
+    """Until the run writes its run.json, which it does when it starts to train; or until it has ended."""
+    while process.poll() is None and written(folder / "run.json") == before:
+        time.sleep(0.002)
 
 
 def result(folder):
@@ -56,18 +65,22 @@ def result(folder):
     return metrics, {str(file.relative_to(folder)): file.read_bytes() for file in files}, [facts[name] for name in names]
 
 
-def killed_once(data, folder, delay):
-    """Start or resume the run, and kill it so many seconds after its first words. Returns whether it was still running."""
+def killed_once(data, folder, delay, in_training=True):
+    """Start or resume the run, and kill it so many seconds after that, or after it started to train.
+
+    Returns whether it was still running.
+    """
+    before = written(folder / "run.json")
     with started(data, folder, "--resume") as process:
-        process.stderr.readline()
+        if in_training:
+            wait_for_training(process, folder, before)
         try:
-            _, words = process.communicate(timeout=delay)
+            code = process.wait(timeout=delay)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-            return True
-        assert process.returncode == 0, words.decode()
-        return False
+            return process.wait() == -signal.SIGKILL
+    assert code == 0, folder.with_suffix(".txt").read_text(encoding="utf-8")
+    return False
 
 
 def state(folder):
@@ -83,21 +96,26 @@ def test_a_run_killed_at_random_moments_ends_with_the_bits_of_the_run_that_never
     seed, kills, runs, epochs, halves = 2014, 0, 0, [], 0
     rng = random.Random(seed)
     with Record(f"SIGKILL at random moments of a run of {EPOCHS} epochs, each resumed to its end", seed) as record:
-        with started(data, tmp_path / "whole") as process:
-            process.stderr.readline()
-            begun = time.perf_counter()
-            _, words = process.communicate(timeout=600)
-            length = time.perf_counter() - begun
-            assert process.returncode == 0, words.decode()
-        whole = result(tmp_path / "whole")
+        begun, folder = time.perf_counter(), tmp_path / "whole"
+        with started(data, folder) as process:
+            wait_for_training(process, folder, None)
+            first = written(folder / "run.json")
+            assert process.wait(timeout=600) == 0, folder.with_suffix(".txt").read_text(encoding="utf-8")
+        all_of_it, training = time.perf_counter() - begun, (written(folder / "checkpoint.npz") - first) / 1e9
+        whole = result(folder)
         assert not [name for name in whole[1] if name.endswith(".tmp")]
         while kills < times(100):
-            folder = tmp_path / f"killed-{runs}"
-            while kills < times(100) and killed_once(data, folder, rng.uniform(0, length)):
-                kills += 1
-                epochs.append(state(folder))
-                halves += any(folder.rglob("*.tmp"))
-            killed_once(data, folder, 600)  # to its end, if it is not there yet
+            folder, alive = tmp_path / f"killed-{runs}", True
+            while alive and kills < times(100):
+                # Four in five while it trains and saves; the others, and all after its last epoch, at any moment.
+                in_training = rng.random() < 0.8 and (not folder.exists() or state(folder) != EPOCHS)
+                alive = killed_once(data, folder, rng.uniform(0, training / 4 if in_training else all_of_it), in_training)
+                if alive:
+                    kills += 1
+                    epochs.append(state(folder))
+                    halves += any(folder.rglob("*.tmp"))
+            if alive:
+                assert not killed_once(data, folder, 600)
             assert result(folder) == whole, f"run {runs}, after {kills} kills; checkpoints at {epochs}"
             runs += 1
         record.figures |= {
@@ -105,6 +123,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bits_of_the_run_that_never
             "runs": runs,
             "runs equal to the bit": runs,
             "before the first checkpoint": epochs.count(None),
+            "while epochs were left to train": sum(epoch not in (None, EPOCHS) for epoch in epochs),
             "different epochs at a kill": len(set(epochs) - {None}),
             "with half a file": halves,
         }
