@@ -13,10 +13,12 @@ import argparse
 from pathlib import Path
 
 from tinygan import Batch, MomentumSGD, Network, Noise, Simultaneous, Streams, bias_from_marginals, guard, load_mnist, pixels
+from tinygan.console import prepare_streams
 from tinygan.images import image_grid, save_png
 from tinygan.layers import Dropout, Linear, Maxout, ReLU, Sigmoid
 from tinygan.normalisation import BatchNorm
 
+prepare_streams()  # any text in any encoding; `… | head -1` does not end the training
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--smoke", action="store_true", help="only ten iterations, and no download")
 smoke = parser.parse_args().smoke
