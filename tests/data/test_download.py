@@ -152,6 +152,7 @@ def mute():
         yield listener.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["refused", "deaf", "mute", "name"])
 def test_without_a_network_all_mirrors_together_give_up_in_time(kind, request, monkeypatch, capsys):
     monkeypatch.setattr(download, "PATIENCE", 0.6)

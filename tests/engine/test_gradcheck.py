@@ -73,6 +73,7 @@ def test_every_variant_has_a_row_for_each_player(player, variant, normalised):
     assert f"{player} step{normalised}, {variant}" in ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 9))
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_correct_layer_is_rejected_whatever_the_seed(name, seed):
@@ -915,6 +916,7 @@ def test_a_batch_norm_that_takes_mu_for_a_constant_is_seen_in_the_whole_step(pla
     assert not ROWS["BatchNorm"]().passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", tinygan.gan.VARIANTS)
 def test_a_D_with_batch_norm_that_judges_data_and_samples_together_is_seen(variant, monkeypatch):
     """μ and σ² of both at once are other ones than those of each: the table sees it where nothing refuses it."""

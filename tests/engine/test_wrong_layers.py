@@ -916,6 +916,7 @@ def test_a_wrong_layer_is_rejected_in_the_protocols_words(name):
         check_layer(make(True), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_its_correct_twin_is_accepted_again_and_again_and_can_be_trained_then(name):
     make, x, _ = CASES[name]

@@ -34,6 +34,7 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_gradcheck_prints_a_row_for_everything_and_ends_with_a_summary():
     done = run("-m", "tinygan", "gradcheck")
     assert (done.returncode, done.stderr) == (0, "")

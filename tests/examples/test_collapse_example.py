@@ -118,6 +118,7 @@ def test_only_a_fresh_D_tells_the_ring_from_a_G_that_D_is_too_weak_to_judge(bala
     assert balanced["fresh"][0] > -0.5  # before the first update
 
 
+@pytest.mark.slow
 def test_the_frames_are_the_run(balanced):
     samples, theta_d = balanced["frames"][-1]
     D = collapse.discriminator(1)

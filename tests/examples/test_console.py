@@ -14,6 +14,8 @@ from tinygan.console import PlainProgress, progress_bar
 PROGRAM = """
 import os, sys
 import tinygan.run
+
+pytestmark = pytest.mark.slow  # mostly processes of their own
 def program():
     print("first σ ± ½")
     sys.stdout.flush()

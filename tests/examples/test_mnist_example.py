@@ -361,6 +361,7 @@ def test_a_resumed_run_names_the_commits_of_its_earlier_epochs(run, tmp_path, mo
     assert facts("third", 4)["earlier_commits"] == ["first", "second"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "epoch"),
     [("checkpoint.npz", 2), ("metrics.csv", 2), ("epoch-0003.png", 2), ("run.json", 3), ("samples.gif", 3)],

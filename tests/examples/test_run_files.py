@@ -14,6 +14,8 @@ import tinygan.run
 from tinygan import CheckpointError, DataError, load_checkpoint, load_mnist, save_checkpoint
 from tinygan.run import COLUMNS, TIMING
 
+pytestmark = pytest.mark.slow  # mostly processes of their own
+
 DEEP = 100_000
 
 # ---- run.json

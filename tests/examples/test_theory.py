@@ -129,6 +129,7 @@ def test_maximum_likelihood_cost():
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_sample_reading():
     require(theory.two_sample_reading(budget=BUDGET))
 

@@ -269,6 +269,8 @@ def test_while_two_processes_write_each_read_finds_a_whole_checkpoint(tmp_path, 
 
 KILLED = """
 import os, pathlib, signal, sys, tinygan.run, mnist
+
+pytestmark = pytest.mark.slow  # mostly processes of their own
 tinygan.run.SAMPLES = 50
 calls = []
 def deadly(owner, name, count, after):

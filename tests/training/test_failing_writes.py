@@ -243,6 +243,7 @@ def whole(run):
     return results(run("whole", *OPTIONS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["full from then on", "the folder is removed"])
 def test_a_run_whose_disk_fails_ends_with_one_line_and_resumes_to_the_same_bits(run, tmp_path, whole, fault):
     for n in (1, 9, 40, 71):
