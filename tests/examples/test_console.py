@@ -11,11 +11,11 @@ from scripts import ENVIRONMENT, EXAMPLES, ROOT
 
 from tinygan.console import PlainProgress, progress_bar
 
+pytestmark = pytest.mark.slow  # mostly processes of their own
+
 PROGRAM = """
 import os, sys
 import tinygan.run
-
-pytestmark = pytest.mark.slow  # mostly processes of their own
 def program():
     print("first σ ± ½")
     sys.stdout.flush()

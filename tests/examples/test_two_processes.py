@@ -21,6 +21,8 @@ from tinygan import ArgumentError, Checkpoint, CheckpointError, DataError, load_
 from tinygan.files import LOCK, FolderLock, hold
 from tinygan.run import claim_folder
 
+pytestmark = pytest.mark.slow  # mostly processes of their own
+
 SLOW = pytest.mark.slow
 PATH = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, EXAMPLES)))}
 
@@ -269,8 +271,6 @@ def test_while_two_processes_write_each_read_finds_a_whole_checkpoint(tmp_path, 
 
 KILLED = """
 import os, pathlib, signal, sys, tinygan.run, mnist
-
-pytestmark = pytest.mark.slow  # mostly processes of their own
 tinygan.run.SAMPLES = 50
 calls = []
 def deadly(owner, name, count, after):
