@@ -529,6 +529,7 @@ def test_a_damaged_file_is_refused_or_read_right(name, tmp_path):
     attack(READERS[name](tmp_path), FEW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_run_with_a_damaged_file_beside_its_checkpoint_is_resumed_or_refused(name, finished):
     attack(finished(name), FEW, least_refused=0)  # what such a file holds can be rebuilt: no run need refuse it
