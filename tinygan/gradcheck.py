@@ -585,6 +585,8 @@ def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
         network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
         was_integer = getattr(x, "dtype", np.dtype(float)).kind in "iu"
         x = _read_input(x, rng)
+        # Statistics that start at 0 and 1 would hide a backward that forgets them.
+        network.statistics += rng.uniform(0.1, 0.6, network.statistics.shape)
         subject = f"{layer!r} on an input of shape {x.shape}"
         training, testing = (_Examination(subject, network, x, train, seed, was_integer) for train in (True, False))
         later, _ = testing.forward(x)
@@ -857,7 +859,7 @@ class _Examination:
         if len(y) != len(x) or (layer.mixes_rows and not self.train):
             return
         moved = x.copy()
-        moved[-1] *= 1.5
+        moved[-1] += 0.5  # added, not scaled: the row may be 0
         mixes = not _identical(self.forward(moved)[0][:-1].copy(), y[:-1].copy())
         if mixes and not layer.mixes_rows:
             self.faults.append("one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True")

@@ -7,7 +7,7 @@ import pytest
 from helpers import SameDraws, arrays, bits, discriminator, refused
 from strict_cupy import host, no_transfers
 
-from tinygan import BatchNorm, Linear, Network, ReLU, check_layer
+from tinygan import BatchNorm, GradientError, Linear, Network, ReLU, check_layer
 
 SHAPES = [(5, 3), (2, 3), (4, 2, 5, 3), (1, 2, 2, 3), (6, 7, 3)]
 """Rows, the fewest of them, images, a single image, sequences: the channels come last, n = 3."""
@@ -283,3 +283,16 @@ def test_a_statistic_is_not_shadowed_by_an_attribute():
         layer.mean = np.zeros(3)
     with refused("var", "Network"):
         _ = BatchNorm(3).var
+
+
+def test_the_checker_sees_a_backward_that_forgets_the_running_variance_and_takes_a_row_of_zeros():
+    class Forgetful(BatchNorm):
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            dx = super().backward(dy, cache, grads, need_dx)
+            return dy * self.gamma if need_dx and cache[2] is None else dx
+
+    with pytest.raises(GradientError):
+        check_layer(Forgetful(3, epsilon=1e-7), (5, 3))
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    x[-1] = 0
+    assert check_layer(BatchNorm(3), x).passed
