@@ -12,16 +12,14 @@ checkpoints, resume, the measurement, and a plain sentence on how the run went.
             run.record(row)
         run.finish("a title", results)
 
-load_generator(path) is the generator of any checkpoint, for sampling.
+Its parts of their own: generators.py reads the generator of any checkpoint, reading.py says how a training stands, and
+curves.py draws it. Their names are here too.
 """
 
 import argparse
-import ast
 import contextlib
 import csv
-import importlib
 import json
-import operator
 import os
 import platform
 import re
@@ -30,7 +28,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,20 +42,23 @@ from tinygan.backend import (
     ArrayModule,
     pixels,
     random_generator,
-    to_host,
     write_atomically,
 )
-from tinygan.checkpoint import MOST_EPOCHS, Checkpoint, load_checkpoint
+from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
+from tinygan.curves import draw_curves as draw_curves
 from tinygan.datasets import Dataset, Split
-from tinygan.description import build_layers, parameter_count
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.files import FolderLock, make_folder, read_bytes
-from tinygan.gan import PRIORS, VARIANTS, Generator, Noise, generate
-from tinygan.layers import Layer
+from tinygan.gan import PRIORS, VARIANTS, Generator, generate
+from tinygan.generators import checkpoint_in, load_run
+from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
-from tinygan.network import Network
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
+from tinygan.reading import distinct as distinct
+from tinygan.reading import diversity as diversity
+from tinygan.reading import reading
+from tinygan.reading import verdict as verdict
 from tinygan.training import Trainer
 
 COLUMNS = (
@@ -525,95 +526,7 @@ def peak_memory() -> int | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 
 
-# ---- Checkpoints of any run
-
-
-def load_generator(
-    path: str | os.PathLike[str], *, xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
-) -> Generator:
-    """The generator in a checkpoint, or in the folder of a run: .network, .noise, .sample(n, rng).
-
-    layers  classes of your own among its layers, or their names as "module:Class". Only what you name is imported.
-    Raises CheckpointError for a damaged or altered file, for one that lacks a generator G or its noise, and for a generator
-    that does not fit its parameters, its statistics or its noise. Raises ArgumentError for an entry of `layers` that is no
-    class of layers.
-    """
-    return load_run(path, xp, layers)[1]
-
-
-def load_run(
-    path: str | os.PathLike[str], xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
-) -> tuple[Checkpoint, Generator]:
-    """The checkpoint at path, or in the folder of a run, and its generator: see load_generator."""
-    own = [_layer_class(layer) for layer in ([layers] if isinstance(layers, str | type) else layers)]
-    path = checkpoint_in(path)
-    checkpoint = load_checkpoint(path)
-    theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
-    if theta is None or architecture is None:
-        raise CheckpointError(f"{path}: it has no generator G, its players are {', '.join(checkpoint.architecture)}")
-    try:
-        noise = Noise(checkpoint.configuration["prior"], operator.index(checkpoint.configuration["noise"]))
-    except (KeyError, TypeError, ArgumentError) as error:
-        raise CheckpointError(f"{path}: it does not say which noise its generator takes: name a checkpoint of a GAN") from error
-    try:
-        if isinstance(architecture, str):
-            made = _layers_of_format_1(architecture)
-        else:
-            made = build_layers(architecture, own)
-        if (size := parameter_count(made)) != theta.size:  # known before anything of that size is allocated
-            raise ArgumentError(f"it has {size} parameters, but the checkpoint has {theta.size}")
-        G = Network(made, dtype=theta.dtype, xp=xp)
-        G.theta = xp.asarray(theta)
-        if G.statistics.size:
-            if "G.statistics" not in checkpoint.vectors:
-                raise ArgumentError("it has running statistics, but the checkpoint holds none")
-            G.statistics = xp.asarray(checkpoint.vectors["G.statistics"])
-    except ValueError as error:  # an ArgumentError, or NumPy's own for an absurd size
-        raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
-    try:
-        G(xp.broadcast_to(xp.zeros((1, 1), G.dtype), (1, noise.n)))  # one z, without memory: n may be any number
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its generator does not take noise of {noise.n} dimensions: {error}") from error
-    return checkpoint, Generator(G, noise)
-
-
-def checkpoint_in(path: str | os.PathLike[str]) -> Path:
-    """The checkpoint in the folder of a run; any other path as it is."""
-    path = Path(path)
-    return path / "checkpoint.npz" if path.is_dir() else path
-
-
-def _layer_class(layer: str | type[Layer]) -> type[Layer]:
-    """A class of layers, imported where it is named: "module:Class"."""
-    kind: Any = layer
-    if isinstance(layer, str):
-        module, _, name = layer.partition(":")
-        try:
-            kind = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise ArgumentError(f"{layer!r} names no class: write module:Class, as python would import it ({error})") from error
-    if not (isinstance(kind, type) and issubclass(kind, Layer)):
-        raise ArgumentError(f"{layer!r} is no class of layers: give a subclass of Layer, or its name as module:Class")
-    return kind
-
-
-def _layers_of_format_1(words: str) -> list[Layer]:
-    """The layers of a network that a checkpoint of format 1 holds as text, "Network([Linear(3, 4), ReLU()])"."""
-    try:
-        entries = []
-        for call in ast.parse(words, mode="eval").body.args[0].elts:  # type: ignore[attr-defined]
-            entries.append((call.func.id, [ast.literal_eval(argument) for argument in call.args]))
-    except (AttributeError, IndexError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
-        raise ArgumentError(f"{words[:200]!r} is no description of layers") from error
-    names = {
-        "Linear": ("n_in", "n_out"),
-        "Maxout": ("n_in", "n_out", "pieces"),
-        "Dropout": ("keep",),
-        "Reshape": ("shape",),
-    }
-    return build_layers(
-        [{"class": name, "config": dict(zip(names.get(name, ()), values, strict=False))} for name, values in entries]
-    )
+# ---- The run's data
 
 
 def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:
@@ -717,118 +630,7 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
 # ---- The plain reading
 
 
-def distinct(images: npt.NDArray[Any], radius: float) -> int:
-    """How many images remain. They are taken in order, and an image is removed if it is closer than `radius` (L2) to an
-    earlier one that remains."""
-    left = np.ones(len(images), bool)
-    distances = _distances(images)
-    for i in range(len(images)):
-        if left[i]:
-            left[i + 1 :] &= distances[i, i + 1 :] >= radius
-    return int(left.sum())
-
-
-def _distances(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    x = images.reshape(len(images), -1).astype(np.float64)
-    squares = (x * x).sum(axis=1)
-    distances: npt.NDArray[Any] = np.sqrt(np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0))
-    return distances
-
-
-def diversity(samples: Array, data: Array) -> dict[str, Any]:
-    """How many of the samples are distinct, and how many of as many held-out data.
-
-    Two images count as one if their distance is below `radius`: 95 % of the data are further than this from their nearest
-    neighbour.
-    """
-    samples, data = to_host(samples), to_host(data)
-    neighbours = _distances(data)
-    np.fill_diagonal(neighbours, np.inf)
-    radius = float(np.quantile(neighbours.min(axis=1), 0.05))
-    return {"distinct_samples": distinct(samples, radius), "distinct_data": distinct(data, radius), "radius": radius}
-
-
 def read(trainer: Trainer, generator: Generator, dataset: Dataset) -> dict[str, Any]:
     """The `reading` of this training: samples of its generator beside the validation images that choose σ."""
     held_out = pixels(dataset.validation.images[:SIGMA_ROWS])
     return reading(trainer.metrics, evaluation_samples(generator, len(held_out)), held_out, trainer.iterations)
-
-
-WON = -0.01  # nats
-FIRST_LOOK = 1_000  # iterations: before, no V is a verdict
-PATIENCE = 5_000  # iterations after which the samples of a generator that learns differ
-
-
-def verdict(values: Sequence[float], iterations: int, distinct: int, n: int) -> str:
-    """In words, how a training stands, from V after each of its epochs so far.
-
-    iterations    of an epoch
-    distinct, n   of n samples so many are distinct
-
-    D has won if V > −0.01 nats, as the mean of the last two epochs: the maximum of V is 0, where D is sure and right. This is
-    said after 1,000 iterations at the earliest. In the first epoch D is ahead of every G.
-
-    G has collapsed if fewer than one sample in ten is distinct, and D has won or 5,000 iterations were done. Every G begins
-    with samples that are alike. So without these two it is too early to tell. It is also too early if V never was further
-    than 0.05 from −log 4: D has not learned yet.
-
-    benchmarks/study/reading.py counts how often this was wrong in the committed runs.
-    """
-    done, last = iterations * len(values), values[-2:]
-    if done >= FIRST_LOOK and sum(last) / len(last) > WON:
-        words, collapsed = ["D has won: G is stuck"], True
-    else:
-        words, collapsed = [], done >= PATIENCE and any(abs(value + np.log(4)) >= 0.05 for value in values)
-    if distinct < n / 10:
-        words.append(f"collapsed to {distinct} distinct sample{'s' * (distinct > 1)}" if collapsed else "too early to tell")
-    return " and ".join(words) or "learning"
-
-
-def reading(metrics: list[dict[str, Any]], samples: Array, data: Array, iterations: int) -> dict[str, Any]:
-    """How a run ended, in plain words (see verdict), with the figures that show it.
-
-    samples, data   the same number of each; the data are held out
-    iterations      of an epoch
-
-    D(x), D(G(z)) and V are means over the last two epochs.
-    """
-    figures = diversity(samples, data)
-    count = figures["distinct_samples"]
-    last = metrics[-2:]
-    value, D_x, D_G_z = (sum(row[key] for row in last) / len(last) for key in ("value", "D_x", "D_G_z"))
-    words = verdict([row["value"] for row in metrics], iterations, count, len(samples))
-    epochs = f"over the last {len(last)} epochs" if len(last) > 1 else "after the only epoch"
-    text = (
-        f"{words}: {epochs}, D(x) = {D_x:.3f}, D(G(z)) = {D_G_z:.3f}, V = {value:.3f} "
-        f"(−1.386 where D cannot tell); {count} of {len(samples)} samples distinct, of as many data "
-        f"{figures['distinct_data']}"
-    )
-    return {"reading": text} | figures
-
-
-def draw_curves(path: Path, metrics: list[dict[str, Any]], title: str) -> None:
-    """V, D(x) and D(G(z)), the two costs, and the validation log-likelihood, by epoch."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:  # Run.start has said so
-        return
-
-    panels: tuple[tuple[str, dict[str, str], float | None], ...] = (
-        ("V(D, G), nats", {"value": "V"}, -float(np.log(4))),
-        ("D on held-out images and on samples", {"D_x": "D(x)", "D_G_z": "D(G(z))"}, 0.5),
-        ("training costs, nats", {"discriminator_cost": "J(D)", "generator_cost": "J(G)"}, None),
-        ("validation log-likelihood, nats", {"validation_log_likelihood": "Parzen window"}, None),
-    )
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    for axis, (name, lines, equilibrium) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        for key, label in lines.items():
-            rows = [row for row in metrics if key in row]
-            axis.plot([row["epoch"] for row in rows], [row[key] for row in rows], ".-", markersize=4, label=label)
-        if equilibrium is not None:
-            axis.axhline(equilibrium, color="grey", linestyle=":", label="where D = ½ everywhere")
-        axis.set(title=name, xlabel="epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend()
-    figure.suptitle(title)
-    with write_atomically(path) as file:
-        figure.savefig(file, format="png", dpi=80)

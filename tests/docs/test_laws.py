@@ -26,7 +26,7 @@ ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "net
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
-OTHERS = ["gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
+OTHERS = ["gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report", "generators", "reading", "curves"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
@@ -38,9 +38,12 @@ MAY_IMPORT = {
     "datasets": [*GROUND, "datasets"],
     "recipes": ENGINE,
     "report": GROUND,
+    "generators": [*ENGINE, "checkpoint"],
+    "reading": GROUND,
+    "curves": GROUND,
     **{name: ENGINE + TRAINING + OTHERS + TOP[:i] for i, name in enumerate(TOP)},
 }
-NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images"]
+NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images", "generators", "reading", "curves"]
 
 # ---- Reading the imports
 
