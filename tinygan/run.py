@@ -19,6 +19,7 @@ curves.py draws it. Their names are here too.
 import argparse
 import contextlib
 import csv
+import difflib
 import json
 import os
 import platform
@@ -49,7 +50,7 @@ from tinygan.console import can_draw, prepare_streams, progress_bar
 from tinygan.curves import draw_curves as draw_curves
 from tinygan.datasets import Dataset, Split
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
-from tinygan.files import FolderLock, make_folder, read_bytes
+from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
 from tinygan.gan import PRIORS, VARIANTS, Generator, generate
 from tinygan.generators import checkpoint_in, load_run
 from tinygan.generators import load_generator as load_generator
@@ -91,6 +92,9 @@ FREE = (
     "evaluate_every",
     "evaluate",
 )
+# Of these, a resume takes from run.json what is not given.
+KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
+FILES = ("checkpoint.npz", "run.json", "metrics.csv", "samples")  # a folder with one of these holds a run
 
 # The authors' evaluation.
 SAMPLES = 10_000
@@ -121,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--seed", type=natural, metavar="S", help="seed of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     either = parser.add_mutually_exclusive_group().add_argument
-    either("--resume", action="store_true", help="resume from the checkpoint in --out; if there is none, start a new run")
+    either("--resume", action="store_true", help="resume the run in --out, or the only one under runs/, with its own options")
     either("--overwrite", action="store_true", help="start a new run in --out, and delete the run it holds")
     add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
     add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as for pictures)")
@@ -129,6 +133,70 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options on the command line. With --resume, those that are not given are the run's own.
+
+    Without --out, --resume takes the only run under runs/. The run's own options are in its checkpoint, and in run.json.
+    Raises CheckpointError for an option that contradicts the run's, and for a folder that holds no run.
+    """
+    args = parser.parse_args()
+    if not args.resume:
+        return args
+    folder = folder_to_resume(args.out)
+    own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
+    words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
+    args, _ = parser.parse_known_args([*words, *sys.argv[1:]])  # what is given comes last, and counts
+    args.out = folder
+    contradictions = [
+        f"{name} is {value} in the run, {getattr(args, name)} now"
+        for name, value in own.items()
+        if name not in (*FREE, "backend") and (getattr(args, name) or None) != (value or None)
+    ]
+    if contradictions:
+        raise CheckpointError(f"{folder}: {'; '.join(contradictions)}: leave these options out, or start a new run with --out")
+    return args
+
+
+def options_of(folder: Path) -> dict[str, Any]:
+    """The options of the run in a folder, by name. Its checkpoint knows those that decide numbers, run.json all."""
+    facts, _ = read_facts(folder / "run.json")
+    checkpoint, settings = folder / "checkpoint.npz", facts["configuration"]
+    if checkpoint.exists():
+        settings = load_checkpoint(checkpoint).configuration
+    smoke = str(settings.get("data")).endswith(SMOKE)
+    return {name: value for name, value in settings.items() if name not in FREE} | {"smoke": smoke} | facts["options"]
+
+
+def folder_to_resume(out: Path | None) -> Path:
+    """`out`, or the only run under runs/. Raises CheckpointError, which names the nearest run, if this holds no run.
+
+    An empty folder is one where a run may start.
+    """
+    if out is None:
+        found = runs_in(Path("runs"))
+        if len(found) == 1:
+            return found[0]
+        there = f"there are {len(found)} under runs/, the latest is {found[0]}" if found else "there is none under runs/"
+        raise CheckpointError(f"--resume needs --out, the folder of the run to resume: {there}")
+    if holds_run(out) or out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} <= {LOCK}):
+        return out
+    near = {*runs_in(out), *runs_in(out.parent), *runs_in(Path("runs"))}
+    nearest = max(near, key=lambda path: difflib.SequenceMatcher(None, str(path), str(out)).ratio(), default=None)
+    there = f"the nearest that does is {nearest}" if nearest else "nor does any folder beside it, or under runs/"
+    what = "it holds no run" if out.exists() else "there is no such folder"
+    raise CheckpointError(f"--out {out}: {what}; {there}: name the folder of a run, or leave --resume out to start a new one")
+
+
+def holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in FILES)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of runs in a folder, the latest first."""
+    found = [path for path in folder.iterdir() if holds_run(path)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def natural(text: str, least: int = 0) -> int:
@@ -196,8 +264,9 @@ def open_folder(name: str, out: Path | None) -> Path:
 
 
 def read_facts(path: Path) -> tuple[dict[str, Any], str]:
-    """What a resumed run takes from its run.json, as far as it is sound: `epochs`, `commits` and `results`. And in words,
-    what is lost. Raises CheckpointError for what is no file, and for what may not be read."""
+    """What a resumed run takes from its run.json, as far as it is sound: `epochs`, `commits`, `results`, and the options in
+    `configuration` and `options`. And in words, what is lost. Raises CheckpointError for what is no file, and for what may
+    not be read."""
     content: Any = {}
     fault = ""
     try:
@@ -218,6 +287,9 @@ def read_facts(path: Path) -> tuple[dict[str, Any], str]:
     commits += [environment.get("commit") if isinstance(environment, dict) else 0]
     sound: dict[str, Any] = {"epochs": epochs if type(epochs) is int and 0 < epochs <= MOST_EPOCHS else None}
     sound["commits"] = [commit for commit in commits if isinstance(commit, str)]
+    for name in "configuration", "options":
+        found = content.get(name)
+        sound[name] = {key: value for key, value in found.items() if _is_plain(value)} if isinstance(found, dict) else {}
     sound["results"] = results if isinstance(results, dict) and type(results.get("epochs")) is int else {}
     lost = ["the number of epochs"] if sound["epochs"] is None else []
     if fault or not all(isinstance(commit, str | None) for commit in commits):
@@ -226,6 +298,10 @@ def read_facts(path: Path) -> tuple[dict[str, Any], str]:
         lost.append("the results")
     words = f"{path}: {fault or 'a field is missing, or of a wrong kind'}. Lost: {', '.join(lost)}"
     return sound, words if lost else ""
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
 
 
 class Run:
@@ -241,9 +317,7 @@ class Run:
 
     def __init__(self, name: str, args: argparse.Namespace, columns: tuple[str, ...] = COLUMNS) -> None:
         self.args, self.columns, self.started, self.started_training = args, columns, time.perf_counter(), False
-        if args.out is None and args.resume:
-            raise CheckpointError("--resume needs --out: name the folder of the run to resume")
-        self.folder, made = claim_folder(name, args.out)
+        self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
         self.lock = FolderLock(self.folder, made)
         try:
             self._open(args)
@@ -266,6 +340,9 @@ class Run:
             if lost and self.resumes:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
+        self.options = {name: getattr(args, name, None) for name in KEPT}
+        if args.data:  # a resume may start in a different folder
+            self.options["data"] = os.path.abspath(args.data)
         self.timing: dict[int, tuple[str, ...]] = {}
         self.bar: Any = None
         print(f"run: {self.folder}", file=sys.stderr)
@@ -288,10 +365,7 @@ class Run:
             self.facts["diverged"] = str(error)
             write_json(self.folder / "run.json", self.facts)
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
-            arguments = [argument for argument in sys.argv if argument not in ("--resume", "--overwrite")]
-            if self.args.out is None:
-                arguments += ["--out", str(self.folder)]
-            command = shlex.join(["python", *arguments, "--resume"])
+            command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
             kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
             print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
 
@@ -334,6 +408,7 @@ class Run:
         self.facts: dict[str, Any] = {
             "data": {"name": dataset.name, "source": dataset.source} | sizes,
             "epochs": self.args.epochs,
+            "options": self.options,
             "every": self.every,
             "configuration": self.configuration,
             "environment": environment(trainer.xp),

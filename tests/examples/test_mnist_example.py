@@ -289,7 +289,7 @@ def test_other_settings_than_the_checkpoints_are_refused_by_name(run, tmp_path):
     before = results(run("a", "--epochs", 2))
     with pytest.raises(CheckpointError, match=r"learning_rate.* 0\.1 .* 0\.2 .*seed.* 0 .* 1 "):
         run("a", "--epochs", 2, "--resume", "--learning-rate", 0.2, "--seed", 1)
-    with pytest.raises(CheckpointError, match="architecture.* G .*16.*17"):
+    with pytest.raises(CheckpointError, match="generator_width.* 16 .* 17 "):
         run("a", "--epochs", 2, "--resume", "--generator-width", 17)
     assert results(tmp_path / "a") == before
 
@@ -305,11 +305,6 @@ def test_a_file_is_no_folder_for_a_run(call, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match="--out .*file"):
         call(mnist.program, "--out", tmp_path / "file")
-
-
-def test_resume_needs_a_folder(call):
-    with pytest.raises(CheckpointError, match="--out"):
-        call(mnist.program, "--resume")
 
 
 def test_ctrl_c_keeps_the_last_checkpoint_and_says_how_to_resume(run, call, tmp_path, monkeypatch, capsys):
@@ -355,6 +350,7 @@ def test_a_resumed_run_names_the_commits_of_its_earlier_epochs(run, tmp_path, mo
         monkeypatch.setattr(tinygan.run, "environment", lambda xp: environment(xp) | {"commit": commit})
         return json.loads((run("a", "--epochs", epochs, "--resume") / "run.json").read_text())
 
+    (tmp_path / "a").mkdir()
     assert facts("first", 1)["earlier_commits"] == []
     assert facts("first", 2)["earlier_commits"] == []
     assert facts("second", 3)["earlier_commits"] == ["first"]
