@@ -36,7 +36,7 @@ def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
     if args.evaluate:
-        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data), xp)
+        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data or run.data_of(args.evaluate)), xp)
     with run.Run("mnist", args) as folder:
         dataset = load_mnist(args.data, download=not args.smoke)
         samples = run.SAMPLES
@@ -62,7 +62,8 @@ def program() -> None:
 
         z = gan.noise(Streams(args.seed, 0, xp)["picture"], PICTURE, gan.G.dtype)
         if trainer.epoch == 0:
-            folder.save_picture(image_grid(gan.G(z), dataset.image_shape))
+            real = image_grid(dataset.train.images[:PICTURE], dataset.image_shape)
+            folder.save_picture(image_grid(gan.G(z), dataset.image_shape), real)
         while trainer.epoch < args.epochs:
             with folder.timed():
                 row = trainer.train_epoch(folder.after_iteration)

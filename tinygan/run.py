@@ -12,8 +12,8 @@ checkpoints, resume, the measurement, and a plain sentence on how the run went.
             run.record(row)
         run.finish("a title", results)
 
-Its parts of their own: generators.py reads the generator of any checkpoint, reading.py says how a training stands, and
-curves.py draws it. Their names are here too.
+generators.py reads the generator of any checkpoint, reading.py says how a training stands, figures.py draws its curves.
+Their names are here too.
 """
 
 import argparse
@@ -47,15 +47,18 @@ from tinygan.backend import (
 )
 from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
-from tinygan.curves import draw_curves as draw_curves
 from tinygan.datasets import Dataset, Split
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
+from tinygan.figures import draw_curves
 from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
 from tinygan.gan import PRIORS, VARIANTS, Generator, generate
 from tinygan.generators import checkpoint_in, load_run
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
+from tinygan.reading import FIRST_LOOK as FIRST_LOOK
+from tinygan.reading import PATIENCE as PATIENCE
+from tinygan.reading import WON as WON
 from tinygan.reading import distinct as distinct
 from tinygan.reading import diversity as diversity
 from tinygan.reading import reading
@@ -90,6 +93,7 @@ FREE = (
     "checkpoint_every",
     "keep_checkpoints",
     "evaluate_every",
+    "scale",
     "evaluate",
 )
 # Of these, a resume takes from run.json what is not given.
@@ -131,6 +135,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as for pictures)")
     add("--evaluate-every", type=positive, metavar="N", help="epochs between evaluations (default: about 1000 iterations)")
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
+    add("--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
 
@@ -310,8 +315,9 @@ class Run:
     checkpoint.npz    all that a resume needs
     metrics.csv       a line for each epoch, with these `columns`
     run.json          settings, data, environment; at the end, results, or how the run diverged
-    samples/          epoch-0000.png …, G(z) of the same z;  samples.gif shows them all
-    curves.png        the columns of metrics.csv
+    samples/          epoch-0000.png …, G(z) of the same z; the first has images of the data on its left
+    samples.gif       all of them, at the end, without the data
+    curves.png        the columns of metrics.csv, and a row of the latest samples; written with each picture
     run.lock          while the run lasts, who holds the folder: no second process writes into it
     """
 
@@ -340,11 +346,13 @@ class Run:
             if lost and self.resumes:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
+        self.scale = getattr(args, "scale", 1)
         self.options = {name: getattr(args, name, None) for name in KEPT}
         if args.data:  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
         self.timing: dict[int, tuple[str, ...]] = {}
         self.bar: Any = None
+        self.row: Array | None = None
         print(f"run: {self.folder}", file=sys.stderr)
 
     def __enter__(self) -> "Run":
@@ -504,11 +512,22 @@ class Run:
         last = self.trainer.epoch == self.args.epochs and what != "evaluation"
         return self.trainer.epoch % self.every[what] == 0 or last
 
-    def save_picture(self, picture: Array) -> None:
-        """Write the picture of this epoch's samples."""
-        from tinygan.images import save_png  # not at the top: `import tinygan` is quicker without Pillow
+    def save_picture(self, picture: Array, real: Array | None = None) -> None:
+        """Write the picture of this epoch's samples.
 
-        save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", picture)
+        real  a picture of the data: it is drawn on the left, the samples on the right
+        """
+        from tinygan.images import beside, enlarge, save_png  # not at the top: Pillow is slow to import
+
+        self.row = self._first_row(picture)
+        if real is not None:
+            picture = beside(real, picture)
+        save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", enlarge(picture, self.scale))
+
+    def _first_row(self, picture: Array, scale: int = 1) -> Array:
+        from tinygan.images import GAP
+
+        return picture[: scale * (self.configuration["image_shape"][0] + 2 * GAP)]
 
     def record(self, row: dict[str, Any]) -> None:
         """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
@@ -524,6 +543,9 @@ class Run:
             trainer.save(self.checkpoint, self.configuration)
         if trainer.epoch == self.args.epochs:
             self.bar.close()  # the measurement that follows is not training
+        elif self.due("picture"):
+            title = f"{self.folder.name}, epoch {trainer.epoch} of {self.args.epochs}"
+            draw_curves(self.folder / "curves.png", trainer.metrics, title, self.row)
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
@@ -540,11 +562,13 @@ class Run:
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
+            self.row = self._first_row(pictures[-1], self.scale)
+            pictures = [picture[:, -pictures[-1].shape[1] :] for picture in pictures]  # without the data on the left
             # An older version of tinygan may have drawn the first pictures with a different margin.
             pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]
             pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
             save_gif(self.folder / "samples.gif", pictures)
-        draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
+        draw_curves(self.folder / "curves.png", self.trainer.metrics, title, self.row)
 
 
 def read_png(path: Path) -> npt.NDArray[Any]:
@@ -602,6 +626,14 @@ def peak_memory() -> int | None:
 
 
 # ---- The run's data
+
+
+def data_of(path: Path) -> str | None:
+    """The folder of data that a run was given with --data: None if it was given none. path: the run's folder, or a checkpoint
+    in it."""
+    facts, _ = read_facts((path if path.is_dir() else path.parent) / "run.json")
+    folder = facts["options"].get("data")
+    return folder if isinstance(folder, str) else None
 
 
 def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:

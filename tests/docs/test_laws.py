@@ -26,7 +26,7 @@ ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "net
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
-OTHERS = ["gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report", "generators", "reading", "curves"]
+OTHERS = ["gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report", "generators", "reading", "figures"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
@@ -40,10 +40,10 @@ MAY_IMPORT = {
     "report": GROUND,
     "generators": [*ENGINE, "checkpoint"],
     "reading": GROUND,
-    "curves": GROUND,
+    "figures": GROUND,
     **{name: ENGINE + TRAINING + OTHERS + TOP[:i] for i, name in enumerate(TOP)},
 }
-NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images", "generators", "reading", "curves"]
+NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images", "generators", "reading", "figures"]
 
 # ---- Reading the imports
 

@@ -90,7 +90,8 @@ def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monke
     assert [bool(line[header.index("validation_log_likelihood")]) for line in lines] == [False, True, False, True]
     for epoch in range(5):
         with Image.open(folder / "samples" / f"epoch-{epoch:04d}.png") as picture:
-            assert picture.size == (2 + 10 * 8, 2 + 10 * 8)  # 10 × 10 tiles
+            left = 2 + 8 * 8 + 6 if epoch == 0 else 0  # 60 images of the data in 8 columns, and a bar
+            assert picture.size == (left + 2 + 10 * 8, 2 + 10 * 8)  # 10 × 10 tiles
     facts = json.loads((folder / "run.json").read_text())
     source = facts["data"].pop("source")
     assert str(data) in source
