@@ -21,9 +21,11 @@ own gradient.
 """
 
 import argparse
+import contextlib
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import warnings
@@ -563,8 +565,9 @@ def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], ti
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by each new process when it loads NumPy
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
-        futures: dict[Future[Any], Any] = {pool.submit(f, *arguments): key for key, (f, arguments) in tasks.items()}
         try:
+            with without_ctrl_c():
+                futures: dict[Future[Any], Any] = {pool.submit(f, *arguments): key for key, (f, arguments) in tasks.items()}
             done = {}
             with progress_bar(len(futures), title=title) as bar:
                 for future in as_completed(futures):
@@ -573,7 +576,22 @@ def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], ti
             return done
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
+
+
+@contextlib.contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Processes that are started in here ignore Ctrl-C: this one gets it, at the end, and stops them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def report(results: dict[str, Any]) -> None:

@@ -222,6 +222,10 @@ def positive_number(text: str) -> float:
     return value
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C in a run that has said how to resume it."""
+
+
 def main(program: Callable[[], None]) -> None:
     """Run a script's program. An error that its user can fix ends it with one line instead of a traceback.
 
@@ -234,7 +238,9 @@ def main(program: Callable[[], None]) -> None:
         sys.stdout.flush()
     except (TinyganError, OSError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if not isinstance(interrupt, Stopped):
+            print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     if any(stream.gone for stream in streams):
         sys.exit(141)
@@ -376,6 +382,8 @@ class Run:
             command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
             kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
             print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
+            if issubclass(kind, KeyboardInterrupt):
+                raise Stopped from None
 
     def start(self, trainer: Trainer, dataset: Dataset) -> None:
         """Restore the trainer if this run resumes. Remove temporary files; if the run is new, all files of an earlier one."""
