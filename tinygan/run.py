@@ -47,7 +47,7 @@ from tinygan.backend import (
 )
 from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
-from tinygan.datasets import Dataset, Split
+from tinygan.datasets import SUBSET, Dataset, Split
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.figures import draw_curves
 from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
@@ -164,14 +164,30 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def options_of(folder: Path) -> dict[str, Any]:
-    """The options of the run in a folder, by name. Its checkpoint knows those that decide numbers, run.json all."""
-    facts, _ = read_facts(folder / "run.json")
-    checkpoint, settings = folder / "checkpoint.npz", facts["configuration"]
+def options_of(path: Path) -> dict[str, Any]:
+    """The options of a run, by name. Its checkpoint knows those that decide numbers, run.json all.
+
+    path   the run's folder, or a checkpoint in it
+    """
+    facts, _ = read_facts((path if path.is_dir() else path.parent) / "run.json")
+    checkpoint, settings = checkpoint_in(path), facts["configuration"]
     if checkpoint.exists():
         settings = load_checkpoint(checkpoint).configuration
-    smoke = str(settings.get("data")).endswith(SMOKE)
-    return {name: value for name, value in settings.items() if name not in FREE} | {"smoke": smoke} | facts["options"]
+    data = str(settings.get("data"))
+    options = {name: value for name, value in settings.items() if name not in FREE} | {"smoke": data.endswith(SMOKE)}
+    options |= facts["options"]
+    if not options.get("data") and data.removesuffix(SMOKE) == SUBSET:  # MNIST may be there by now
+        options["data"] = SUBSET
+    return options
+
+
+def data_of(path: Path) -> str | None:
+    """What --data has to be for the data of a run: what the run was given, or SUBSET; None where it was given nothing.
+
+    path   the run's folder, or a checkpoint in it
+    """
+    found = options_of(path).get("data")
+    return found if isinstance(found, str) else None
 
 
 def folder_to_resume(out: Path | None) -> Path:
@@ -354,7 +370,7 @@ class Run:
                 print(f"{lost}{repeat}", file=sys.stderr)
         self.scale = getattr(args, "scale", 1)
         self.options = {name: getattr(args, name, None) for name in KEPT}
-        if args.data:  # a resume may start in a different folder
+        if args.data and os.path.exists(args.data):  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
         self.timing: dict[int, tuple[str, ...]] = {}
         self.bar: Any = None
@@ -634,14 +650,6 @@ def peak_memory() -> int | None:
 
 
 # ---- The run's data
-
-
-def data_of(path: Path) -> str | None:
-    """The folder of data that a run was given with --data: None if it was given none. path: the run's folder, or a checkpoint
-    in it."""
-    facts, _ = read_facts((path if path.is_dir() else path.parent) / "run.json")
-    folder = facts["options"].get("data")
-    return folder if isinstance(folder, str) else None
 
 
 def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:
