@@ -19,7 +19,6 @@ Their names are here too.
 import argparse
 import contextlib
 import csv
-import difflib
 import json
 import os
 import platform
@@ -52,7 +51,7 @@ from tinygan.errors import ArgumentError, CheckpointError, DataError, Divergence
 from tinygan.figures import draw_curves
 from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
 from tinygan.gan import PRIORS, VARIANTS, Generator, generate
-from tinygan.generators import checkpoint_in, load_run
+from tinygan.generators import checkpoint_in, holds_run, load_run, nearest_run, runs_in
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
@@ -98,7 +97,6 @@ FREE = (
 )
 # Of these, a resume takes from run.json what is not given.
 KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
-FILES = ("checkpoint.npz", "run.json", "metrics.csv", "samples")  # a folder with one of these holds a run
 
 # The authors' evaluation.
 SAMPLES = 10_000
@@ -203,21 +201,10 @@ def folder_to_resume(out: Path | None) -> Path:
         raise CheckpointError(f"--resume needs --out, the folder of the run to resume: {there}")
     if holds_run(out) or out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} <= {LOCK}):
         return out
-    near = {*runs_in(out), *runs_in(out.parent), *runs_in(Path("runs"))}
-    nearest = max(near, key=lambda path: difflib.SequenceMatcher(None, str(path), str(out)).ratio(), default=None)
-    there = f"the nearest that does is {nearest}" if nearest else "nor does any folder beside it, or under runs/"
     what = "it holds no run" if out.exists() else "there is no such folder"
-    raise CheckpointError(f"--out {out}: {what}; {there}: name the folder of a run, or leave --resume out to start a new one")
-
-
-def holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in FILES)
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The folders of runs in a folder, the latest first."""
-    found = [path for path in folder.iterdir() if holds_run(path)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    raise CheckpointError(
+        f"--out {out}: {what}; {nearest_run(out)}: name the folder of a run, or leave --resume out to start a new one"
+    )
 
 
 def natural(text: str, least: int = 0) -> int:
