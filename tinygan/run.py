@@ -383,8 +383,8 @@ class Run:
             write_json(self.folder / "run.json", self.facts)
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
             command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
-            kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
-            print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
+            kept = "the last checkpoint is kept. Resume" if self.checkpoint.exists() else "no checkpoint yet. Start again"
+            print(f"\nstopped; {kept} with\n  {command}", file=sys.stderr)
             if issubclass(kind, KeyboardInterrupt):
                 raise Stopped from None
 
