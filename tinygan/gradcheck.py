@@ -205,7 +205,12 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
               second half of dx: the simultaneous variant of GAN needs this. A layer that declares mixes_rows need not do
               it, but permuting the rows must still permute y; in training, one row of x must then change y in a
               different row.
-    Statistics  forward and backward do not change them; observe changes them and nothing else.
+    Statistics  forward and backward do not change them; observe changes them and nothing else. The numbers it writes come from
+              the cache and from the statistics before: the same ones the second time, and for permuted rows. If observe sees
+              one minibatch again and again, the statistics become those of the minibatch: y of its rows with train=False is
+              then y with train=True, up to 3 % of its range.
+              Out of reach: how fast the statistics move; and in a layer that draws, or that uses them in training too, where
+              they end.
 
     train=False is checked too if its y or its cache is different.
 

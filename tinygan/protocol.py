@@ -20,6 +20,10 @@ from tinygan.network import Caches, Network, bind
 
 SAME_ROWS = 1e-6  # how far dx of some rows alone may be from theirs in dx of all: matrix products of both sizes are rounded
 ROWS_ALONE = 8  # so many rows are also given to forward one by one
+SETTLED_ROWS = 200  # a minibatch of at least so many rows: a variance over m − 1 is then like one over m …
+SETTLED_TIMES = 250  # … is observed so many times, and again. Then its end is computed, and …
+SETTLED_NEAR = 0.03  # … y in testing may be so far from y in training, as a part of its range
+SETTLED_ROUNDS = 4  # as many rounds if need be: statistics that training uses change the minibatch of the next layer inside
 
 # ---- What a layer must have before anything is computed
 
@@ -376,10 +380,7 @@ class Examination:
 
     def check_without_rng(self, y: Array) -> None:
         """Where rng is None there is nothing to draw from: with train=False no need, with train=True an error."""
-        rng = _masks(self.seed)
-        before = str(rng.bit_generator.state)
-        self.forward(self.x, rng)
-        draws = str(rng.bit_generator.state) != before
+        draws = self.draws()
         try:
             first, second = (np.array(self.layer.forward(self.x, self.train, None)[0]) for _ in range(2))
         except Exception as error:
@@ -393,6 +394,13 @@ class Examination:
             self.faults.append("forward draws from rng in training, but goes without one if rng is None: raise an error then")
         elif draws and not _identical(first, y):
             self.faults.append("forward returns a y that depends on rng: draw only if train is True")
+
+    def draws(self) -> bool:
+        """Whether forward draws from rng."""
+        rng = _masks(self.seed)
+        before = str(rng.bit_generator.state)
+        self.forward(self.x, rng)
+        return str(rng.bit_generator.state) != before
 
     def check_held(self) -> None:
         """A writeable float array on the layer that y depends on is a parameter that nobody trains."""
@@ -543,16 +551,68 @@ class Examination:
         return ({"dx": np.array(dx)} if isinstance(dx, np.ndarray) else {}) | grads
 
     def check_observe(self) -> None:
-        """observe must move the statistics, and write to nothing else. Afterwards they are restored."""
+        """observe moves the statistics, towards those of the minibatch, and writes to nothing else."""
+        start = self.network.statistics.copy()
+        moved = self.observed(start, self.cache)
+        self.faults.extend(f"observe writes to {name}" for name in self.watch.changed())
+        if not start.size:
+            return
+        if _identical(moved, start):
+            self.faults.append("observe leaves the statistics as they were: move them towards those of the minibatch")
+            return
+        draws, x = self.draws(), self.x
+        other = self.forward(x[::-1] * 0.5 + 0.25, _masks(self.seed + 1))[1]
+        if not _identical(self.observed(start, self.cache), moved):
+            self.faults.append("observe writes other numbers the second time: compute them from cache and the statistics alone")
+        elif all(_identical(self.observed(*given), moved) for given in ((start, other), ((start + moved) / 2, self.cache))):
+            self.faults.append("observe writes the same numbers whatever the minibatch and the statistics are: compute them")
+        elif not draws and not _close(self.observed(start, self.forward(np.roll(x, 1, axis=0))[1]), moved):
+            self.faults.append("observe depends on where a row stands: statistics of permuted rows must be the same")
+        elif not draws:
+            self.check_settled()
+
+    def observed(self, start: Array, cache: Any, times: int = 1) -> Array:
+        """What observe(cache) makes of these statistics. Those of the network stay as they are."""
         statistics = self.network.statistics
         before = statistics.copy()
-        with self.explain("observe", f"x {self.x.shape}"):
-            self.layer.observe(self.cache)
-        moved = statistics.copy()
+        statistics[...] = start
+        try:
+            with self.explain("observe", f"x {self.x.shape}"), np.errstate(all="ignore"):
+                for _ in range(times):
+                    self.layer.observe(cache)
+            return statistics.copy()
+        finally:
+            statistics[...] = before
+
+    def check_settled(self) -> None:
+        """Statistics that have settled on one minibatch are its own. So y of its rows is then the same with train=False."""
+        rows, statistics = np.concatenate([self.x] * -(-SETTLED_ROWS // len(self.x))), self.network.statistics
+        before = statistics.copy()
+        with self.explain("forward", f"x {rows.shape}"), np.errstate(all="ignore"):
+            for _ in range(SETTLED_ROUNDS):
+                statistics[...] = self.settled(self.layer.forward(rows, True)[1])
+                expected, found = (np.array(self.layer.forward(rows, train)[0]) for train in (True, False))
+                off = np.nan_to_num(np.abs(found - expected) / _ranges(expected), nan=np.inf)
+                if off.max() <= SETTLED_NEAR:
+                    break
+            else:
+                at = np.unravel_index(np.argmax(off), off.shape)
+                self.faults.append(
+                    f"the statistics do not become those of the minibatch: after observe has seen one minibatch many times, an "
+                    f"entry of y is {found[at]:.4g} with train=False, {expected[at]:.4g} with train=True. Move them to what "
+                    f"forward uses in training: self.mean[...] = 0.9 * self.mean + 0.1 * mean"
+                )
         statistics[...] = before
-        if statistics.size and _identical(moved, before):
-            self.faults.append("observe leaves the statistics as they were: move them towards those of the minibatch")
-        self.faults.extend(f"observe writes to {name}" for name in self.watch.changed())
+
+    def settled(self, cache: Any) -> Array:
+        """Where the statistics end if observe sees this cache again and again."""
+        start = self.network.statistics.copy()
+        middle = self.observed(start, cache, SETTLED_TIMES)
+        last = self.observed(middle, cache, SETTLED_TIMES)
+        # With a momentum, what is left falls by the same factor in equal times: so the end can be computed.
+        first, second = middle - start, last - middle
+        falls = np.abs(second) < (1 - 1e-9) * np.abs(first)
+        return np.where(falls, last + second * second / (first - second), last)
 
     # What both must do
 
