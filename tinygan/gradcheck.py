@@ -70,7 +70,7 @@ import numpy as np
 from tinygan.backend import Array, random_generator
 from tinygan.errors import ArgumentError, GradientError
 from tinygan.layers import Layer
-from tinygan.protocol import Examination, examined, magnitude
+from tinygan.protocol import Examination, Fault, examined, magnitude
 
 TOLERANCE = 1e-6
 STEPS = (1e-5, 1e-6, 1e-3)
@@ -276,7 +276,7 @@ def _compare(
                 f"{name} must be a C-contiguous float64 array that can be written to: central differences need its digits"
             )
     faults = [
-        f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}"
+        Fault("shapes_and_dtypes", f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}")
         for name, value, gradient in triples
         if np.shape(gradient) != value.shape
     ]
@@ -285,7 +285,7 @@ def _compare(
     with np.errstate(over="ignore", invalid="ignore"):
         if not np.isfinite(_norm(dy * y) / min(STEPS)):
             found = f"{'the output' if y.ndim else 'the cost'} is not finite, or too large for float64: scale it"
-            return Report(subject, (), (*faults, f"{found} ({magnitude(y):g})"))
+            return Report(subject, (), (*faults, Fault("runs", f"{found} ({magnitude(y):g})")))
     rng = random_generator(np, seed, "directions")
     largest = max((magnitude(np.nan_to_num(gradient)) for _, _, gradient in sound), default=0.0)
     blocks = tuple(_compare_block(_Function(name, v, g, output, y, dy, largest), rng) for name, v, g in sound)

@@ -25,6 +25,35 @@ SETTLED_TIMES = 250  # … is observed so many times, and again. Then its end is
 SETTLED_NEAR = 0.03  # … y in testing may be so far from y in training, as a part of its range
 SETTLED_ROUNDS = 4  # as many rounds if need be: statistics that training uses change the minibatch of the next layer inside
 
+PROMISES = {
+    "runs": "forward and backward are called as the protocol says, and return what it says",
+    "shapes_and_dtypes": "y has the rows and the dtype of x, and dx has its shape and dtype",
+    "linear_in_dy": "backward is linear in dy",
+    "writes_to_grads_alone": "forward writes to nothing, backward to grads alone, observe to the statistics alone",
+    "grads_overwritten": "backward overwrites every entry of grads",
+    "grads_and_dx_optional": "without grads dx is the same, and with need_dx=False the gradients are the same",
+    "no_state": "nothing is kept on the layer: other calls change neither y nor dx",
+    "draws_from_rng_alone": "random numbers come from rng, in training alone",
+    "arrays_declared": "y depends on no array of the layer that is not declared",
+    "rows": "each row is treated by itself and alike, unless mixes_rows is declared",
+    "any_order_in_memory": "x and dy may be stored by rows or by columns",
+    "float32": "float32 stays float32, with the same values up to rounding",
+    "statistics": "observe moves the statistics, from the cache alone, to those of the minibatch",
+}
+"""What a layer must do beside having the right derivatives. Each fault breaks one of these."""
+
+
+class Fault(str):
+    """What is wrong, in words, and which of PROMISES it breaks."""
+
+    promise: str
+
+    def __new__(cls, promise: str, words: str) -> "Fault":
+        fault = super().__new__(cls, words)
+        fault.promise = promise
+        return fault
+
+
 # ---- What a layer must have before anything is computed
 
 FORWARD = "def forward(self, x, train=False, rng=None)"
@@ -191,9 +220,10 @@ def examined(layer: Layer, x: Any, seed: int) -> Iterator[list["Examination"]]:
         training.examine()
         now, cache = testing.forward(x)
         if not _identical(now, later):
-            training.faults.append(
+            training.fault(
+                "no_state",
                 "forward with train=False returns a different y after training passes: what they change on the layer must be "
-                "running statistics, in self.statistic_declarations, which only observe(cache) moves"
+                "running statistics, in self.statistic_declarations, which only observe(cache) moves",
             )
         if _identical(training.forward(x), (now, cache)):
             testing.check_without_rng(now)
@@ -256,7 +286,7 @@ class Examination:
         self.network, self.x, self.train, self.seed = network, x, train, seed
         self.was_integer, self.mode = was_integer, "" if train else " (train=False)"
         self.params = self.layer.params
-        self.faults: list[str] = []
+        self.faults: list[Fault] = []
         self.watch = _Watch()
         self.gradients: list[tuple[str, Array, Array]] | None = None  # each (name, value, its gradient), once examined
 
@@ -293,15 +323,22 @@ class Examination:
         self.check_order_in_memory()
         self.check_float32(rng)
         if not _identical(self.y, self.forward(x)[0]):
-            self.faults.append("forward returns a different y after other passes: keep no state on the layer")
+            self.fault("no_state", "forward returns a different y after other passes: keep no state on the layer")
 
         self.gradients = [(name + self.mode, value, self.grads[name]) for name, value in self.params.items()]
         if isinstance(self.dx, np.ndarray):
             self.gradients.insert(0, ("x" + self.mode, x, self.dx))
 
-    def found(self) -> tuple[str, ...]:
+    def found(self) -> tuple[Fault, ...]:
         """Each fault once."""
-        return tuple(fault + self.mode for fault in dict.fromkeys(self.faults))
+        return tuple(Fault(fault.promise, fault + self.mode) for fault in dict.fromkeys(self.faults))
+
+    def fault(self, promise: str, words: str) -> None:
+        self.faults.append(Fault(promise, words))
+
+    def written_by(self, who: str) -> None:
+        for name in self.watch.changed():
+            self.fault("writes_to_grads_alone", f"{who} writes to {name}")
 
     def output(self) -> Array:
         """y, from the arrays as they are now, with the masks of the seed: what a numeric derivative calls again and again."""
@@ -314,7 +351,7 @@ class Examination:
         """y and the cache, with the masks of the seed or with this rng."""
         with self.explain("forward", f"x {x.shape} {x.dtype}"):
             result = self.layer.forward(x, self.train, _masks(self.seed) if rng is None else rng)
-        self.faults.extend(f"{caller} writes to {name}" for name in self.watch.changed())
+        self.written_by(caller)
         if not isinstance(result, tuple | list) or len(result) != 2:
             found = f"a {type(result).__name__} alone" if not isinstance(result, tuple) else f"{len(result)} values"
             raise GradientError(f"{self.subject}: forward returns {found}, not y and what backward needs: return y, cache")
@@ -332,10 +369,12 @@ class Examination:
             dx = self.layer.backward(dy, self.cache, grads, need_dx)
         for name in grads.keys() - self.params.keys():
             raise GradientError(f"{self.subject}: {_undeclared(name)}")
-        self.faults.extend(f"backward writes to {name}" for name in self.watch.changed())
+        self.written_by("backward")
         for name in arrays:
             if grads[name] is not arrays[name]:
-                self.faults.append(f'backward rebinds grads["{name}"]: write into the array, grads["{name}"][...] = …')
+                self.fault(
+                    "grads_overwritten", f'backward rebinds grads["{name}"]: write into the array, grads["{name}"][...] = …'
+                )
         return dx, grads
 
     def fixed_backward(self, dy: Array) -> Any:
@@ -372,11 +411,15 @@ class Examination:
 
     def check_y(self) -> None:
         if self.y.dtype != self.x.dtype:
-            self.faults.append(f"forward turns {self.x.dtype} into {self.y.dtype}")
+            self.fault("shapes_and_dtypes", f"forward turns {self.x.dtype} into {self.y.dtype}")
         if not _identical(self.y, self.forward(self.x)[0]):
-            self.faults.append("forward returns a different y for the same x, train and rng: keep no state, draw from rng only")
+            self.fault(
+                "no_state", "forward returns a different y for the same x, train and rng: keep no state, draw from rng only"
+            )
         if self.y.shape[:1] != self.x.shape[:1] and not self.layer.mixes_rows:
-            self.faults.append(f"y has the shape {self.y.shape}, x has {self.x.shape}: each row of x gives one row of y")
+            self.fault(
+                "shapes_and_dtypes", f"y has the shape {self.y.shape}, x has {self.x.shape}: each row of x gives one row of y"
+            )
 
     def check_without_rng(self, y: Array) -> None:
         """Where rng is None there is nothing to draw from: with train=False no need, with train=True an error."""
@@ -386,14 +429,20 @@ class Examination:
         except Exception as error:
             if not self.train:
                 found = f"{type(error).__name__}: {error}"
-                self.faults.append(f"forward without an rng fails ({found}): draw only if train is True")
+                self.fault("draws_from_rng_alone", f"forward without an rng fails ({found}): draw only if train is True")
             return
         if not _identical(first, second):
-            self.faults.append("forward returns a different y each time if rng is None: draw from rng only, or raise an error")
+            self.fault(
+                "draws_from_rng_alone",
+                "forward returns a different y each time if rng is None: draw from rng only, or raise an error",
+            )
         elif draws and self.train:
-            self.faults.append("forward draws from rng in training, but goes without one if rng is None: raise an error then")
+            self.fault(
+                "draws_from_rng_alone",
+                "forward draws from rng in training, but goes without one if rng is None: raise an error then",
+            )
         elif draws and not _identical(first, y):
-            self.faults.append("forward returns a y that depends on rng: draw only if train is True")
+            self.fault("draws_from_rng_alone", "forward returns a y that depends on rng: draw only if train is True")
 
     def draws(self) -> bool:
         """Whether forward draws from rng."""
@@ -408,9 +457,10 @@ class Examination:
             for path, held in _held(owner):
                 where = f"self.{path}" if owner is self.layer else f"self.{path} of {owner!r}"
                 if isinstance(held, np.ndarray) and self.depends_on(held):
-                    self.faults.append(
+                    self.fault(
+                        "arrays_declared",
                         f'y depends on the array {where}, which is not declared: self.declarations = {{"{path}": '
-                        f"({held.shape}, Constant(array))}}; a constant must be read-only: self.{path}.flags.writeable = False"
+                        f"({held.shape}, Constant(array))}}; a constant must be read-only: self.{path}.flags.writeable = False",
                     )
 
     def depends_on(self, held: Array) -> bool:
@@ -441,16 +491,18 @@ class Examination:
             return
         order = np.roll(np.arange(len(x)), 1)
         if not _close(self.forward(x[order].copy(), draw())[0], y[order]):
-            self.faults.append(
+            self.fault(
+                "rows",
                 "forward depends on where a row stands: y of permuted rows is not the permuted y. Draw masks from rng, and "
-                "treat each row alike"
+                "treat each row alike",
             )
         elif not self.layer.mixes_rows:
             for some in slice(len(x) // 2, len(x)), *(slice(i, i + 1) for i in range(min(len(x), ROWS_ALONE))):
                 if not _close(self.forward(x[some].copy(), draw())[0], y[some]):
-                    self.faults.append(
+                    self.fault(
+                        "rows",
                         f"each row must be treated by itself: y of rows {some.start} … {some.stop - 1} alone is a different y. "
-                        f"If rows influence each other, declare mixes_rows = True"
+                        f"If rows influence each other, declare mixes_rows = True",
                     )
                     break
 
@@ -463,9 +515,9 @@ class Examination:
         moved[-1] += 0.5  # added, not scaled: the row may be 0
         mixes = not _identical(self.forward(moved)[0][:-1].copy(), y[:-1].copy())
         if mixes and not layer.mixes_rows:
-            self.faults.append("one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True")
+            self.fault("rows", "one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True")
         elif layer.mixes_rows and not mixes:
-            self.faults.append("mixes_rows is declared, but one row of x changes y in no other row: remove the declaration")
+            self.fault("rows", "mixes_rows is declared, but one row of x changes y in no other row: remove the declaration")
 
     # What backward must do
 
@@ -476,7 +528,10 @@ class Examination:
         found = "None" if dx is None else f"a {type(dx).__name__}"
         if isinstance(dx, np.ndarray):
             found = f"{dx.dtype} of shape {dx.shape}"
-        self.faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}: return dx alone, and like x")
+        self.fault(
+            "shapes_and_dtypes",
+            f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}: return dx alone, and like x",
+        )
         return False
 
     def check_overwrites(self) -> None:
@@ -484,14 +539,17 @@ class Examination:
         for name, gradient in self.grads.items():
             if np.isnan(gradient).any():
                 first = ", ".join(map(str, np.argwhere(np.isnan(gradient))[0]))
-                self.faults.append(
+                self.fault(
+                    "grads_overwritten",
                     f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite every entry of grads, which held NaN: "
-                    f'grads["{name}"][...] = …'
+                    f'grads["{name}"][...] = …',
                 )
         _, written = self.backward(self.dy, held=3.0)
         for name, gradient in self.grads.items():
             if not np.isnan(gradient).any() and not _identical(written[name], gradient):
-                self.faults.append(f'backward adds to what grads["{name}"] held: overwrite it, grads["{name}"][...] = …')
+                self.fault(
+                    "grads_overwritten", f'backward adds to what grads["{name}"] held: overwrite it, grads["{name}"][...] = …'
+                )
 
     def check_cut_rows(self) -> None:
         """backward on the second half of a minibatch only, which GAN's simultaneous_step needs of D."""
@@ -502,11 +560,11 @@ class Examination:
             (cache,) = self.network.rows(Caches(self.network, [self.cache], self.dy.shape), half.start, half.stop)
             alone: Any = self.layer.backward(self.dy[half], cache)
         except Exception as error:  # an array that lacks the rows can raise anything
-            self.faults.append(fault + f"fails ({type(error).__name__}: {error})")
+            self.fault("rows", fault + f"fails ({type(error).__name__}: {error})")
             return
         bound = SAME_ROWS * magnitude(np.nan_to_num(dx))  # matrix products of a different size are rounded differently
         if np.shape(alone) != dx[half].shape or not np.allclose(alone, dx[half], SAME_ROWS, bound, equal_nan=True):
-            self.faults.append(fault + "returns another dx")
+            self.fault("rows", fault + "returns another dx")
 
     def check_second_forward(self) -> None:
         """A second forward pass, of other numbers and masks, must not change what belongs to the first."""
@@ -514,21 +572,27 @@ class Examination:
         self.later = self.backward(self.dy)
         dx, grads = self.later
         if not _identical(self.dx, dx) or not all(_identical(self.grads[name], grads[name]) for name in self.params):
-            self.faults.append(
-                "backward returns something different after a second forward: take what it needs from its cache only"
+            self.fault(
+                "no_state",
+                "backward returns something different after a second forward: take what it needs from its cache only",
             )
 
     def check_without_grads(self) -> None:
         if not _identical(self.later[0], self.fixed_backward(self.dy)):
-            self.faults.append("backward without grads returns a dx that differs from that with grads")
-        self.faults.extend(f"backward without grads writes to {name}" for name in self.watch.changed())
+            self.fault("grads_and_dx_optional", "backward without grads returns a dx that differs from that with grads")
+        self.written_by("backward without grads")
 
     def check_need_dx(self) -> None:
         nothing, grads = self.backward(self.dy, need_dx=False)
         if nothing is not None:
-            self.faults.append("backward with need_dx=False returns something: return None, and save the time of dx")
+            self.fault(
+                "grads_and_dx_optional", "backward with need_dx=False returns something: return None, and save the time of dx"
+            )
         if not all(_identical(self.later[1][name], grads[name]) for name in self.params):
-            self.faults.append("backward with need_dx=False computes gradients that differ from those with need_dx=True")
+            self.fault(
+                "grads_and_dx_optional",
+                "backward with need_dx=False computes gradients that differ from those with need_dx=True",
+            )
 
     def check_linear(self, rng: Any) -> None:
         """Derivatives are linear in dy: of dy + dy′ the sum, of a large and of a small dy the same multiple."""
@@ -540,9 +604,10 @@ class Examination:
             largest = max(map(magnitude, expected.values()), default=0.0)
             for name, result in self.results(dy).items():
                 if not _close(result / factor, expected[name], largest) and np.isfinite(expected[name]).all():
-                    self.faults.append(
+                    self.fault(
+                        "linear_in_dy",
                         f"backward is not linear in dy: see {name}. Compute it from this dy, keep no earlier result, and do "
-                        f"not clip or round it"
+                        f"not clip or round it",
                     )
 
     def results(self, dy: Array) -> dict[str, Array]:
@@ -554,20 +619,24 @@ class Examination:
         """observe moves the statistics, towards those of the minibatch, and writes to nothing else."""
         start = self.network.statistics.copy()
         moved = self.observed(start, self.cache)
-        self.faults.extend(f"observe writes to {name}" for name in self.watch.changed())
+        self.written_by("observe")
         if not start.size:
             return
         if _identical(moved, start):
-            self.faults.append("observe leaves the statistics as they were: move them towards those of the minibatch")
+            self.fault("statistics", "observe leaves the statistics as they were: move them towards those of the minibatch")
             return
         draws, x = self.draws(), self.x
         other = self.forward(x[::-1] * 0.5 + 0.25, _masks(self.seed + 1))[1]
         if not _identical(self.observed(start, self.cache), moved):
-            self.faults.append("observe writes other numbers the second time: compute them from cache and the statistics alone")
+            self.fault(
+                "statistics", "observe writes other numbers the second time: compute them from cache and the statistics alone"
+            )
         elif all(_identical(self.observed(*given), moved) for given in ((start, other), ((start + moved) / 2, self.cache))):
-            self.faults.append("observe writes the same numbers whatever the minibatch and the statistics are: compute them")
+            self.fault(
+                "statistics", "observe writes the same numbers whatever the minibatch and the statistics are: compute them"
+            )
         elif not draws and not _close(self.observed(start, self.forward(np.roll(x, 1, axis=0))[1]), moved):
-            self.faults.append("observe depends on where a row stands: statistics of permuted rows must be the same")
+            self.fault("statistics", "observe depends on where a row stands: statistics of permuted rows must be the same")
         elif not draws:
             self.check_settled()
 
@@ -597,10 +666,11 @@ class Examination:
                     break
             else:
                 at = np.unravel_index(np.argmax(off), off.shape)
-                self.faults.append(
+                self.fault(
+                    "statistics",
                     f"the statistics do not become those of the minibatch: after observe has seen one minibatch many times, an "
                     f"entry of y is {found[at]:.4g} with train=False, {expected[at]:.4g} with train=True. Move them to what "
-                    f"forward uses in training: self.mean[...] = 0.9 * self.mean + 0.1 * mean"
+                    f"forward uses in training: self.mean[...] = 0.9 * self.mean + 0.1 * mean",
                 )
         statistics[...] = before
 
@@ -620,11 +690,16 @@ class Examination:
         """x and dy may be stored by columns, as Linear's dx is."""
         y, _ = self.forward(np.asfortranarray(self.x))
         if not _close(y, self.y):
-            self.faults.append("forward returns a different y if x is stored by columns: let NumPy follow its axes")
+            self.fault(
+                "any_order_in_memory", "forward returns a different y if x is stored by columns: let NumPy follow its axes"
+            )
         by_rows, by_columns = self.results(self.dy), self.results(np.asfortranarray(self.dy))
         largest = max(map(magnitude, by_rows.values()), default=0.0)
         if not all(_close(by_columns[name], result, largest) for name, result in by_rows.items() if name in by_columns):
-            self.faults.append("backward returns something different if dy is stored by columns: let NumPy follow its axes")
+            self.fault(
+                "any_order_in_memory",
+                "backward returns something different if dy is stored by columns: let NumPy follow its axes",
+            )
 
     def check_float32(self, rng: Any) -> None:
         """float32 in, float32 out, and the same values up to float32's rounding, which is measured.
@@ -637,12 +712,12 @@ class Examination:
             narrow, wide = (self.results_in(dtype, x, dy) for dtype in (np.float32, np.float64))
             for name, result in narrow.items():
                 if result.dtype != np.float32:
-                    self.faults.append(f"{'forward' if name == 'y' else 'backward'} turns float32 into {result.dtype}")
+                    self.fault("float32", f"{'forward' if name == 'y' else 'backward'} turns float32 into {result.dtype}")
                     return
             nearby = [self.results_in(np.float32, _nudged(x, rng), _nudged(dy, rng)) for _ in range(8)]
             for name, exact in wide.items():
                 if name in narrow and not _agrees(narrow[name], exact, [each[name] for each in nearby]):
-                    self.faults.append(f"{name} has different values in float32: compute the same in every dtype")
+                    self.fault("float32", f"{name} has different values in float32: compute the same in every dtype")
 
     def results_in(self, dtype: Any, x: Array, dy: Array) -> dict[str, Array]:
         """y, dx and the gradients, with x, dy and the parameters in this dtype, as float32 rounds them."""
