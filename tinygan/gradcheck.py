@@ -124,11 +124,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found for one layer or one cost; print it. `faults` say in words where a layer breaks the protocol."""
+    """What was found for one layer or one cost; print it. `faults` say where a layer breaks the protocol."""
 
     subject: str
     blocks: tuple[Block, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def error(self) -> float:
@@ -232,7 +232,8 @@ def merge(subject: str, reports: Iterable[Report]) -> Report:
     """Several reports as one."""
     reports = list(reports)
     blocks = tuple(block for report in reports for block in report.blocks)
-    return Report(subject, blocks, tuple(f"{report.subject}: {fault}" for report in reports for fault in report.faults))
+    faults = tuple(Fault(f.promise, f"{report.subject}: {f}") for report in reports for f in report.faults)
+    return Report(subject, blocks, faults)
 
 
 # ---- What the checks find, passed or not

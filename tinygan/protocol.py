@@ -26,12 +26,12 @@ SETTLED_NEAR = 0.03  # … y in testing may be so far from y in training, as a p
 SETTLED_ROUNDS = 4  # as many rounds if need be: statistics that training uses change the minibatch of the next layer inside
 
 PROMISES = {
-    "runs": "forward and backward are called as the protocol says, and return what it says",
+    "runs": "forward and backward can be called as the protocol says, and return arrays of finite numbers",
     "shapes_and_dtypes": "y has the rows and the dtype of x, and dx has its shape and dtype",
     "linear_in_dy": "backward is linear in dy",
     "writes_to_grads_alone": "forward writes to nothing, backward to grads alone, observe to the statistics alone",
     "grads_overwritten": "backward overwrites every entry of grads",
-    "grads_and_dx_optional": "without grads dx is the same, and with need_dx=False the gradients are the same",
+    "grads_and_dx_optional": "without grads dx is the same; with need_dx=False dx is None and the gradients are the same",
     "no_state": "nothing is kept on the layer: other calls change neither y nor dx",
     "draws_from_rng_alone": "random numbers come from rng, in training alone",
     "arrays_declared": "y depends on no array of the layer that is not declared",
@@ -597,7 +597,7 @@ class Examination:
     def check_linear(self, rng: Any) -> None:
         """Derivatives are linear in dy: of dy + dy′ the sum, of a large and of a small dy the same multiple."""
         other = rng.standard_normal(self.y.shape) / _ranges(self.y)
-        first, second = self.results(self.dy), self.results(other)
+        first, second = self.results(self.dy), self.results(other.copy())  # backward may write to it
         cases = [(1.0, self.dy + other, {name: first[name] + second[name] for name in first})]
         cases += [(factor, self.dy * factor, first) for factor in (2.0**20, 2.0**-20)]
         for factor, dy, expected in cases:

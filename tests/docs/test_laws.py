@@ -26,14 +26,15 @@ ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "net
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
-OTHERS = ["protocol", "gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
+OTHERS = ["protocol", "gradcheck", "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
     **{name: ENGINE + TRAINING for name in TRAINING},
     "protocol": [*GROUND, *LAYERS, "network"],
     "gradcheck": [*GROUND, *LAYERS, "protocol"],
-    "derivatives": [*ENGINE, "gradcheck"],
+    "named": [*GROUND, "layers", "protocol", "gradcheck"],
+    "derivatives": [*ENGINE, "gradcheck", "named"],
     "parzen": [*GROUND, "network"],
     "images": [*GROUND, "network"],
     "datasets": [*GROUND, "datasets"],
