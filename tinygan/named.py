@@ -77,12 +77,12 @@ def label(layer: Layer) -> str:
         return f"{type(layer).__name__}()"
 
 
-def examine(layer: Layer, shape: tuple[int, ...], seed: int = 0) -> Report:
+def examine(layer: Layer, x: Any, seed: int = 0) -> Report:
     """What check_layer finds, passed or not; a layer that cannot be called has this one fault."""
     try:
-        return examine_layer(layer, shape, seed)
+        return examine_layer(layer, x, seed)
     except GradientError as error:
-        subject = f"{label(layer)} on an input of shape {shape}"
+        subject = f"{label(layer)} on an input of shape {getattr(x, 'shape', x)}"
         return Report(subject, (), (Fault("runs", str(error).removeprefix(f"{subject}: ")),))
 
 
