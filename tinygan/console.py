@@ -45,7 +45,11 @@ class Lasting(io.FileIO):
 
 
 def prepare_streams() -> list[Lasting]:
-    """Let stdout and stderr take any text, whatever their encoding, and outlast their readers. Returns their descriptors."""
+    """Let stdout and stderr take any text, whatever their encoding, and outlast their readers. Returns their descriptors.
+
+    Ctrl-C that nothing catches ends the script with one line, and with what a shell calls exit code 130.
+    """
+    sys.excepthook = _in_one_line
     lasting = []
     for name in "stdout", "stderr":
         stream = getattr(sys, name)
@@ -59,6 +63,13 @@ def prepare_streams() -> list[Lasting]:
             setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "plain", **options))
             lasting.append(raw)
     return lasting
+
+
+def _in_one_line(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
 
 # ---- Progress

@@ -41,7 +41,6 @@ def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
     """Finished, stopped, and diverged; the released recipe, and a departure from it."""
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(study, "TEST_ROWS", 10)
-    monkeypatch.setattr(study, "PLOT", tmp_path / "results" / "curves.png")
     monkeypatch.setattr(study, "SHOWN", (1, 2))
     widths = {name: recipes.MNIST[name] for name in ("generator_width", "discriminator_width", "batch_size")}
     folders = {
