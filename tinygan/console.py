@@ -6,6 +6,7 @@ import importlib.util
 import io
 import os
 import sys
+import warnings
 from typing import Any
 
 PLAIN = {  # what stands for a sign that an encoding lacks; "?" for all others
@@ -107,14 +108,22 @@ class PlainProgress:
 
 
 def progress_bar(total: int, initial: int = 0, title: str = "") -> Any:
-    """tqdm's bar on a terminal; PlainProgress where stderr is a file or a pipe, or tqdm is not installed."""
-    if not sys.stderr.isatty():
+    """tqdm's bar on a terminal and in a notebook; PlainProgress where stderr is a file or a pipe, or tqdm is not installed."""
+    if not (sys.stderr.isatty() or in_notebook()):
         return PlainProgress(total, initial, title)
     try:
-        from tqdm import tqdm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a notebook lacks ipywidgets: then the bar is of text
+            from tqdm.auto import tqdm
     except ImportError:
         return PlainProgress(total, initial, title)
     return tqdm(total=total, initial=initial, desc=title or None, mininterval=0.1, unit="it")
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 # ---- matplotlib

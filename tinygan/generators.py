@@ -1,6 +1,7 @@
 """The generator of any checkpoint, for sampling: load_generator(path)."""
 
 import ast
+import difflib
 import importlib
 import operator
 import os
@@ -37,7 +38,7 @@ def load_run(
 ) -> tuple[Checkpoint, Generator]:
     """The checkpoint at path, or in the folder of a run, and its generator: see load_generator."""
     own = [_layer_class(layer) for layer in ([layers] if isinstance(layers, str | type) else layers)]
-    path = checkpoint_in(path)
+    path = _existing_checkpoint(Path(path))
     checkpoint = load_checkpoint(path)
     theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
     if theta is None or architecture is None:
@@ -72,6 +73,37 @@ def checkpoint_in(path: str | os.PathLike[str]) -> Path:
     """The checkpoint in the folder of a run; any other path as it is."""
     path = Path(path)
     return path / "checkpoint.npz" if path.is_dir() else path
+
+
+def _existing_checkpoint(path: Path) -> Path:
+    """The same. Raises CheckpointError, which names the nearest run, if there is none."""
+    checkpoint = checkpoint_in(path)
+    if checkpoint.exists():
+        return checkpoint
+    what = "it has no checkpoint.npz" if path.is_dir() else "no such file or folder"
+    raise CheckpointError(f"{path}: {what}; {nearest_run(path)}: name the folder of a run, or a checkpoint")
+
+
+# ---- Where runs are
+
+FILES = ("checkpoint.npz", "run.json", "metrics.csv", "samples")  # a folder with one of these holds a run
+
+
+def holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in FILES)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of runs in a folder, the latest first."""
+    found = [path for path in folder.iterdir() if holds_run(path)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def nearest_run(path: Path) -> str:
+    """In words, the run whose path is most like this one: in it, beside it, or under runs/."""
+    near = {*runs_in(path), *runs_in(path.parent), *runs_in(Path("runs"))} - {path}
+    names = sorted(near, key=lambda each: difflib.SequenceMatcher(None, str(each), str(path)).ratio())
+    return f"the nearest run is {names[-1]}" if names else "there is no run in it, beside it or under runs/"
 
 
 def _layer_class(layer: str | type[Layer]) -> type[Layer]:

@@ -19,7 +19,6 @@ Their names are here too.
 import argparse
 import contextlib
 import csv
-import difflib
 import json
 import os
 import platform
@@ -47,12 +46,12 @@ from tinygan.backend import (
 )
 from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
-from tinygan.datasets import Dataset, Split
+from tinygan.datasets import SUBSET, Dataset, Split
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.figures import draw_curves
 from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
 from tinygan.gan import PRIORS, VARIANTS, Generator, generate
-from tinygan.generators import checkpoint_in, load_run
+from tinygan.generators import checkpoint_in, holds_run, load_run, nearest_run, runs_in
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
@@ -98,7 +97,6 @@ FREE = (
 )
 # Of these, a resume takes from run.json what is not given.
 KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
-FILES = ("checkpoint.npz", "run.json", "metrics.csv", "samples")  # a folder with one of these holds a run
 
 # The authors' evaluation.
 SAMPLES = 10_000
@@ -164,14 +162,30 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return args
 
 
-def options_of(folder: Path) -> dict[str, Any]:
-    """The options of the run in a folder, by name. Its checkpoint knows those that decide numbers, run.json all."""
-    facts, _ = read_facts(folder / "run.json")
-    checkpoint, settings = folder / "checkpoint.npz", facts["configuration"]
+def options_of(path: Path) -> dict[str, Any]:
+    """The options of a run, by name. Its checkpoint knows those that decide numbers, run.json all.
+
+    path   the run's folder, or a checkpoint in it
+    """
+    facts, _ = read_facts((path if path.is_dir() else path.parent) / "run.json")
+    checkpoint, settings = checkpoint_in(path), facts["configuration"]
     if checkpoint.exists():
         settings = load_checkpoint(checkpoint).configuration
-    smoke = str(settings.get("data")).endswith(SMOKE)
-    return {name: value for name, value in settings.items() if name not in FREE} | {"smoke": smoke} | facts["options"]
+    data = str(settings.get("data"))
+    options = {name: value for name, value in settings.items() if name not in FREE} | {"smoke": data.endswith(SMOKE)}
+    options |= facts["options"]
+    if not options.get("data") and data.removesuffix(SMOKE) == SUBSET:  # MNIST may be there by now
+        options["data"] = SUBSET
+    return options
+
+
+def data_of(path: Path) -> str | None:
+    """What --data has to be for the data of a run: what the run was given, or SUBSET; None where it was given nothing.
+
+    path   the run's folder, or a checkpoint in it
+    """
+    found = options_of(path).get("data")
+    return found if isinstance(found, str) else None
 
 
 def folder_to_resume(out: Path | None) -> Path:
@@ -187,21 +201,10 @@ def folder_to_resume(out: Path | None) -> Path:
         raise CheckpointError(f"--resume needs --out, the folder of the run to resume: {there}")
     if holds_run(out) or out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} <= {LOCK}):
         return out
-    near = {*runs_in(out), *runs_in(out.parent), *runs_in(Path("runs"))}
-    nearest = max(near, key=lambda path: difflib.SequenceMatcher(None, str(path), str(out)).ratio(), default=None)
-    there = f"the nearest that does is {nearest}" if nearest else "nor does any folder beside it, or under runs/"
     what = "it holds no run" if out.exists() else "there is no such folder"
-    raise CheckpointError(f"--out {out}: {what}; {there}: name the folder of a run, or leave --resume out to start a new one")
-
-
-def holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in FILES)
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The folders of runs in a folder, the latest first."""
-    found = [path for path in folder.iterdir() if holds_run(path)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    raise CheckpointError(
+        f"--out {out}: {what}; {nearest_run(out)}: name the folder of a run, or leave --resume out to start a new one"
+    )
 
 
 def natural(text: str, least: int = 0) -> int:
@@ -354,7 +357,7 @@ class Run:
                 print(f"{lost}{repeat}", file=sys.stderr)
         self.scale = getattr(args, "scale", 1)
         self.options = {name: getattr(args, name, None) for name in KEPT}
-        if args.data:  # a resume may start in a different folder
+        if args.data and os.path.exists(args.data):  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
         self.timing: dict[int, tuple[str, ...]] = {}
         self.bar: Any = None
@@ -380,8 +383,8 @@ class Run:
             write_json(self.folder / "run.json", self.facts)
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
             command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
-            kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
-            print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
+            kept = "the last checkpoint is kept. Resume" if self.checkpoint.exists() else "no checkpoint yet. Start again"
+            print(f"\nstopped; {kept} with\n  {command}", file=sys.stderr)
             if issubclass(kind, KeyboardInterrupt):
                 raise Stopped from None
 
@@ -634,14 +637,6 @@ def peak_memory() -> int | None:
 
 
 # ---- The run's data
-
-
-def data_of(path: Path) -> str | None:
-    """The folder of data that a run was given with --data: None if it was given none. path: the run's folder, or a checkpoint
-    in it."""
-    facts, _ = read_facts((path if path.is_dir() else path.parent) / "run.json")
-    folder = facts["options"].get("data")
-    return folder if isinstance(folder, str) else None
 
 
 def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:

@@ -15,7 +15,7 @@ left; on the right is V in these epochs with the released hyper-parameters, wher
 
 Three tables are printed: Table 1 with the released recipe's best run by validation; each single departure beside the released
 recipe, seed by seed; and every run, with its validation log-likelihoods on the way and its score on the test set, if it was
-measured.
+measured. With --results, only the last, and the plot has V and the validation log-likelihoods of these runs.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import csv
 import io
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,9 @@ from records import RESULTS, departures, figures, filled, markdown_table, read_r
 from tinygan import DataError, Generator, load_mnist, run
 from tinygan.backend import write_atomically
 from tinygan.console import can_draw, new_figure
-from tinygan.figures import as_pixels
+from tinygan.figures import as_pixels, figure_and_axes
 
 PLOT = "curves.png"  # in the folder of the results
-DATA = ("data", "data_digest")  # of a record: the name of its data, and their digest
 ROOT = Path(__file__).parents[2]
 README, STUDY, ANCHORS = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md", ROOT / "benchmarks/study/ANCHORS.md"
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
@@ -75,10 +73,10 @@ def take_in(folder: Path, data: str | None = None, results: Path | None = None) 
             f"with --results DIR"
         )
     for name, record in runs(results).items():
-        others = [record.get(key, settings.get(key)) for key in DATA]
-        if name != folder.name and others != [settings.get(key) for key in DATA]:
-            mine = settings["data"]
-            raise DataError(f"{folder}: trained on {mine}, but {name} on {others[0]}: compare runs on the same data")
+        mine, other = settings.get("data_digest"), record.get("data_digest", settings.get("data_digest"))
+        if name != folder.name and other != mine:
+            words = f"trained on {settings['data']} (digest {mine}), but {name} on {record['data']} (digest {other})"
+            raise DataError(f"{folder}: {words}: compare runs on the same data")
     environment = facts["environment"]
     ended = facts.get("results", {})
     evaluations = {ended["epochs"]: ended["evaluation"]} if ended else {}
@@ -128,7 +126,7 @@ def take_in(folder: Path, data: str | None = None, results: Path | None = None) 
         },
     }
     if results != RESULTS:
-        record |= {key: settings.get(key) for key in DATA}
+        record |= {"data": settings["data"], "data_digest": settings.get("data_digest")}
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"mnist-{folder.name}.json"
     run.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -183,18 +181,33 @@ def draw(records: dict[str, dict[str, Any]], annealed: list[dict[str, Any]]) -> 
         star = {"marker": "*", "markersize": 8, "markevery": [-1], "markerfacecolor": "black", "markeredgecolor": "black"}
         label = "_" * (i > 0) + "the same nets, η going to 0 (anneal.py)"  # once in the legend
         whole.plot(list(curve), list(curve.values()), label=label, **style, **star)
-    whole.set(xlabel="epoch", ylabel="validation log-likelihood, nats", title="every run")
-    if any(nats > 0 for record in records.values() for nats in record["validation_log_likelihoods"].values()):
-        whole.axhline(225, color="grey", linestyle="--", linewidth=1)
-        whole.text(0.01, 225, "225, the paper", transform=whole.get_yaxis_transform(), va="bottom", color="grey")
-        whole.set(ylim=(0, 240), title="every run, above 0")
-    for axis in axes.values():
-        axis.xaxis.get_major_locator().set_params(integer=True)
+    whole.axhline(225, color="grey", linestyle="--", linewidth=1)
+    whole.text(0.01, 225, "225, the paper", transform=whole.get_yaxis_transform(), va="bottom", color="grey")
+    whole.set(xlabel="epoch", ylabel="validation log-likelihood, nats", ylim=(0, 240), title="every run, above 0")
     early.set(xlabel="epoch", ylabel="validation log-likelihood, nats", title=f"the first {EARLY} epochs, collapses included")
     value.axhline(-np.log(4), color="grey", linestyle=":", linewidth=1)
     value.text(0.99, -np.log(4), "−log 4: D = ½", transform=value.get_yaxis_transform(), va="bottom", ha="right", color="grey")
     value.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title="the three variants (0: D has won)")
     figure.legend(fontsize="small", loc="outside right upper")
+    return figure
+
+
+def draw_compared(records: dict[str, dict[str, Any]], axes: Any = None) -> Any:
+    """A Figure of V and of the validation log-likelihood of each run, under its name; axes: two of yours."""
+    figure, ((left, right),) = figure_and_axes(axes, 1, 2, (12, 4.5))
+    for name, record in records.items():
+        curve = record["validation_log_likelihoods"]
+        traces = [(row["epoch"], row["value"]) for row in record["traces"]]
+        left.plot(*np.array(traces).reshape(-1, 2).T, ".-", label=name)
+        right.plot([int(epoch) for epoch in curve], list(curve.values()), ".-", label=name)
+    left.axhline(-np.log(4), color="grey", linestyle=":", label="−log 4: D = ½")
+    left.set(title="V(D, G) on held-out data, nats (0: D has won)")
+    right.set(title="validation log-likelihood, nats")
+    last = max((row["epoch"] for record in records.values() for row in record["traces"]), default=1)
+    for axis in (left, right):
+        axis.set(xlabel="epoch", xlim=(0, 1.03 * max(2, last)))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    left.legend()
     return figure
 
 
@@ -282,14 +295,19 @@ def single(records: dict[str, dict[str, Any]]) -> list[tuple[str, int, dict[str,
     return [(departs_in(record), record["seed"], record["validation_log_likelihoods"]) for record in few]
 
 
-def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
-    """Every run that was started: validation log-likelihoods on the way, the test set's, and how it ended."""
-    columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in SHOWN), "last", "test (fine σ)", "at its end"]
+def table_of_runs(records: dict[str, dict[str, Any]], named: bool = False) -> str:
+    """Every run that was started: validation log-likelihoods on the way, the test set's, and how it ended.
+
+    named   with a column for the names of the runs
+    """
+    shown = [epoch for epoch in SHOWN if any(str(epoch) in r["validation_log_likelihoods"] for r in records.values())]
+    columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in shown), "last", "test (fine σ)", "at its end"]
+    columns = ["run"] * named + columns
     rows = []
-    for record in sorted(records.values(), key=lambda r: (len(r["departs_in"]), str(r["departs_in"]), r["seed"])):
+    for name, record in sorted(records.items(), key=lambda r: (len(r[1]["departs_in"]), str(r[1]["departs_in"]), r[1]["seed"])):
         curve = record["validation_log_likelihoods"]
-        cells = [departs_in(record) or "nothing", record["seed"], record["epochs"]]
-        cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in SHOWN]
+        cells = [name] * named + [departs_in(record) or "nothing", record["seed"], record["epochs"]]
+        cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in shown]
         last = max(curve, key=int, default="")
         cells.append(f"{curve[last]:.0f} @{last}" if last else "")
         rows.append([*cells, measured_score(record), ending(record)])
@@ -396,19 +414,20 @@ def main() -> None:
     if not records:
         parser.error(f"no runs in {results} yet: name the folder of one")
     if (args.runs or not args.write) and can_draw(f"{PLOT} is"):
-        figure = draw(records, read_records(results / "anneal.json"))
+        figure = draw(records, read_records(results / "anneal.json")) if results == RESULTS else draw_compared(records)
         picture = Image.fromarray(as_pixels(figure, 100)).quantize(256, Image.Quantize.FASTOCTREE)  # a quarter of the size
         with write_atomically(results / PLOT) as file:
             picture.save(file, "PNG", optimize=True)
-        if results != RESULTS:
-            print(results / PLOT, file=sys.stderr)
     if args.write:
         texts = {page: filled(page, tables_of_page) for page, tables_of_page in tables().items()}
         for page, text in texts.items():  # only now: a page that lacks a marker leaves all pages as they were
             run.write_text(page, text)
             print(page.relative_to(ROOT))
         return
-    print(f"{table_1(records)}\n\n{table_of_departures(records)}\n\n{table_of_runs(records)}")
+    if results == RESULTS:
+        print(f"{table_1(records)}\n\n{table_of_departures(records)}\n\n{table_of_runs(records)}")
+    else:
+        print(f"{table_of_runs(records, named=True)}\n\nvalidation and test log-likelihoods in nats; {results / PLOT}")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ import os
 
 import mnist
 import pytest
+import sample
 from helpers import SMALL, refused, rows
 
 import tinygan.run
-from tinygan import CheckpointError, load_checkpoint
+from tinygan import CheckpointError, load_checkpoint, load_mnist
 from tinygan.run import COLUMNS
 
 
@@ -71,6 +72,25 @@ def test_a_smoke_run_resumes_as_a_smoke_run(run, resume):
     resume(folder, "--epochs", 3)
     assert numbers(folder) == numbers(whole)
     assert load_checkpoint(folder / "checkpoint.npz").configuration["data"].endswith("-smoke")
+
+
+@pytest.mark.parametrize("smoke", [[], ["--smoke"]])
+def test_a_run_on_the_5000_images_stays_with_them_when_mnist_is_there(call, data, smoke, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "a"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing is cached
+    monkeypatch.setenv("TINYGAN_DATA", str(tmp_path))
+    monkeypatch.setattr("tinygan.datasets.mnist.fetch", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
+    call(mnist.program, "--out", folder, *SMALL, "--batch-size", 500, "--epochs", 1, *smoke)
+    assert facts(folder)["configuration"]["data"].startswith("mnist-subset")
+    (tmp_path / "mnist").symlink_to(data)  # since then, another set was put where MNIST is looked for
+    assert load_mnist().name.startswith("idx-")
+    capsys.readouterr()
+    call(mnist.program, "--out", folder, "--resume", "--epochs", 2)
+    call(sample.program, folder, "--nearest", "--backend", "numpy")
+    call(mnist.program, "--evaluate", folder, "--backend", "numpy")
+    assert load_checkpoint(folder / "checkpoint.npz").epoch == 2
+    assert (folder / "nearest.png").exists()
+    assert capsys.readouterr().err.count("asked for by its name") == 3
 
 
 CONTRADICTIONS = {

@@ -4,12 +4,14 @@ import argparse
 import csv
 import json
 import sys
+import types
 
 import mnist
 import numpy as np
 import pytest
 from helpers import bits, refused
 from PIL import Image
+from tqdm import tqdm as std_tqdm
 
 import tinygan.run
 from tinygan import (
@@ -153,6 +155,30 @@ def test_without_tqdm_there_is_a_line_for_each_epoch(run, monkeypatch, capsys):
     run("a", "--epochs", 4, "--resume")
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "iterations" in line]
     assert "24 of 24" in line
+
+
+def a_notebook(monkeypatch, *, widgets):
+    """In the place of IPython: this process is a notebook's kernel, which has ipywidgets or lacks it."""
+    from tqdm.notebook import tqdm
+
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", types.SimpleNamespace())  # where newer versions of tqdm look
+    monkeypatch.setattr("tqdm.notebook.IProgress", object if widgets else None)
+    for name in "tqdm.auto", "tqdm.autonotebook":
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(tqdm, "__init__", lambda self, *_, **options: vars(self).update(options, disable=True))
+    return tqdm
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_gets_its_bar_without_a_warning(widgets, monkeypatch):
+    notebook = a_notebook(monkeypatch, widgets=widgets)
+    bar = progress_bar(10, 3, "games")
+    assert isinstance(bar, notebook) == widgets
+    assert isinstance(bar, std_tqdm)
+    assert (bar.total, bar.initial) == (10, 3)
+    bar.disable = True  # what closes a bar of widgets is not there
 
 
 def test_without_tqdm_the_run_is_the_same(run, monkeypatch):

@@ -97,6 +97,14 @@ def test_scale_enlarges_the_pictures_and_nothing_else(call, run, tmp_path):
             np.testing.assert_array_equal(np.asarray(big), pixels.repeat(3, axis=0).repeat(3, axis=1))
 
 
+def test_a_path_that_is_no_run_is_refused_with_the_nearest_run(call, run, tmp_path):
+    folder = run("first", "--epochs", 1)
+    (tmp_path / "second").mkdir()
+    for wrong in tmp_path / "frist", tmp_path / "second", tmp_path, folder / "checkpoint-0001.npz", folder / "samples":
+        with refused(wrong, folder, error=CheckpointError):
+            call(sample.program, wrong, "--backend", "numpy")
+
+
 def test_what_a_trainer_saves_by_itself_is_read(call, tmp_path):
     """Without a configuration. The pictures are square, in grey or in three colours; the statistics are those of the run."""
     for d, size in (36, (82, 82)), (12, (42, 42)):
