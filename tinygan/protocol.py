@@ -288,6 +288,7 @@ class Examination:
         self.params = self.layer.params
         self.faults: list[Fault] = []
         self.watch = _Watch()
+        self.held = np.nan  # in each array of grads before backward writes to it
         self.gradients: list[tuple[str, Array, Array]] | None = None  # each (name, value, its gradient), once examined
 
     def examine(self) -> None:
@@ -361,8 +362,9 @@ class Examination:
             raise GradientError(f"{self.subject}: forward returns y as {found}, not as an array of floats, in the dtype of x")
         return y, cache
 
-    def backward(self, dy: Array, need_dx: bool = True, held: float = np.nan) -> tuple[Any, dict[str, Array]]:
+    def backward(self, dy: Array, need_dx: bool = True, held: float | None = None) -> tuple[Any, dict[str, Array]]:
         """dx, and the gradients of the parameters, written where `held` was before."""
+        held = self.held if held is None else held
         arrays = {name: np.full_like(value, held) for name, value in self.params.items()}
         grads = _Grads(arrays)
         with self.explain("backward", self.shapes(dy)):
@@ -544,9 +546,14 @@ class Examination:
                     f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite every entry of grads, which held NaN: "
                     f'grads["{name}"][...] = …',
                 )
+        if any(np.isnan(gradient).any() for gradient in self.grads.values()):
+            _, added = self.backward(self.dy, held=0.0)
+            if all(added[name][np.isnan(gradient)].all() for name, gradient in self.grads.items()):
+                self.held, self.grads = 0.0, added  # what it adds can be compared; what it forgets stays NaN
+            return
         _, written = self.backward(self.dy, held=3.0)
         for name, gradient in self.grads.items():
-            if not np.isnan(gradient).any() and not _identical(written[name], gradient):
+            if not _identical(written[name], gradient):
                 self.fault(
                     "grads_overwritten", f'backward adds to what grads["{name}"] held: overwrite it, grads["{name}"][...] = …'
                 )

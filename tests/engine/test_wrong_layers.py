@@ -1353,3 +1353,23 @@ class LargestSoFar(Layer):
 def test_statistics_are_accepted_whichever_way_they_are_kept(layer, x):
     for seed in range(3):
         assert check_layer(layer(), x, seed=seed).passed
+
+
+def test_a_gradient_that_accumulates_hides_no_other_fault():
+    class Many(Layer):
+        """y = s x"""
+
+        def __init__(self):
+            self.declarations = {"s": ((4,), Constant(1.0))}
+
+        def forward(self, x, train=False, rng=None):
+            self.x = x
+            return x * self.s, None
+
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            if grads is not None:
+                grads["s"] += (dy * self.x).mean(axis=0)
+            return dy * self.s if need_dx else None
+
+    with refused("leaves NaN in s", "second forward", "ratio 0.2,", error=GradientError):
+        check_layer(Many(), (5, 4))
