@@ -70,7 +70,8 @@ import numpy as np
 from tinygan.backend import Array, random_generator
 from tinygan.errors import ArgumentError, GradientError
 from tinygan.layers import Layer
-from tinygan.protocol import Examination, Fault, examined, magnitude
+from tinygan.probes import magnitude
+from tinygan.protocol import Examination, Fault, examined
 
 TOLERANCE = 1e-6
 STEPS = (1e-5, 1e-6, 1e-3)
