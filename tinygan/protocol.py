@@ -31,8 +31,8 @@ from tinygan.probes import (
 
 SAME_ROWS = 1e-6  # how far dx of some rows alone may be from theirs in dx of all: matrix products of both sizes are rounded
 ROWS_ALONE = 8  # so many rows are also given to forward one by one
-# The statistics have settled once observe has seen one minibatch 2 · 250 times. It has so many rows that a variance over m − 1 is
-# like one over m; but if it already has a million numbers, it is not made larger.
+# The statistics have settled once observe has seen one minibatch 2 · 250 times. It has so many rows that a variance over m − 1
+# is like one over m; but a minibatch that already has a million numbers is not made larger.
 SETTLED_TIMES = 250
 SETTLED_ROWS = 200
 SETTLED_NUMBERS = 10**6

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pages import ROOT
+from strict_cupy import host
 
 import tinygan
-from tinygan import BatchNorm, GradientError, Layer, Network, check_layer
+from tinygan import BatchNorm, GradientError, Layer, Linear, Network, check_layer
 
 PAGE = (ROOT / "examples" / "LAYERS.md").read_text(encoding="utf-8")
 OWN, _, PYTORCH = PAGE.partition("## Coming from PyTorch")
@@ -74,6 +75,21 @@ def test_layer_norm_and_the_gate_are_their_equations(mylayers):
     gate.theta[...] = rng.standard_normal(gate.theta.size)
     W, b, V, c = gate.parameters().values()
     np.testing.assert_allclose(gate(x), (x @ W + b) / (1 + np.exp(-(x @ V + c))), rtol=1e-12)
+
+
+def test_the_pages_layers_run_on_each_backend(mylayers, xp):
+    m = mylayers
+    layers = lambda: [m.Gated(4, 8), m.LayerNorm(8), m.Residual(Linear(8, 8), m.Softplus()), Linear(8, 1)]  # noqa: E731
+    x, dy = np.random.default_rng(0).standard_normal((2, 5, 4))
+    found = []
+    for module in np, xp:
+        net = Network(layers(), seed=1, dtype=np.float64, xp=module)
+        y, cache = net.forward(module.asarray(x), train=True)
+        grad = module.empty_like(net.theta)
+        dx = net.backward(module.asarray(dy[:, :1].copy()), cache, grad)
+        found.append([host(array) for array in (y, dx, grad)])
+    for expected, result in zip(*found, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_the_wrong_layer_is_rejected_in_the_words_of_the_page(mylayers):
