@@ -629,7 +629,9 @@ class Examination:
             for _ in range(SETTLED_ROUNDS):
                 statistics[...] = self.settled(self.layer.forward(rows, True)[1])
                 expected, found = (np.array(self.layer.forward(rows, train)[0]) for train in (True, False))
-                off = np.nan_to_num(np.abs(found - expected) / ranges(expected), nan=np.inf)
+                size = np.ptp(expected, axis=0)
+                size = np.where(size > 1e-6 * np.ptp(expected), size, np.ptp(expected) or 1.0)  # a column may be constant
+                off = np.nan_to_num(np.abs(found - expected) / size, nan=np.inf)
                 if off.max() <= SETTLED_NEAR:
                     break
             else:

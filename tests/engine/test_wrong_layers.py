@@ -1335,8 +1335,11 @@ class LargestSoFar(Layer):
         self.largest[...] = np.maximum(self.largest, np.abs(cache[0]).max(axis=0))
 
 
+A_COLUMN_IS_CONSTANT = np.array([[0.3, 2.0, -1.0, 0.7], [0.9, 2.0, 0.4, -0.6], [-0.5, 2.0, 0.8, 0.2]])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("x", [(2, 4), (5, 4), (64, 4)], ids=str)
+@pytest.mark.parametrize("x", [(2, 4), (5, 4), (64, 4), A_COLUMN_IS_CONSTANT], ids=["2", "5", "64", "a constant column"])
 @pytest.mark.parametrize(
     "layer",
     [
