@@ -218,6 +218,9 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
     Raises GradientError, whose message is the report, unless all of this holds; if forward or backward fails, with the line
     of code that may be missing. If a layer has kinks, a few wrong entries may lie on one: see whether they are wrong with a
     different seed too. Raises ArgumentError for an x that is no input and no shape.
+
+    In a test suite, tinygan.testing makes a test of each of these. From the command line, and in CI:
+    python -m tinygan gradcheck mylayers:Softplus --input 5,3
     """
     return require_passed(examine_layer(layer, x, seed))
 

@@ -104,8 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables, with every wrong entry")
     parser.epilog = (
         "Example: python -m tinygan gradcheck mylayers:Softplus mylayers:gated --input 5,3 checks two layers of mylayers.py. "
-        "What is checked: help(tinygan.check_layer). How the error is defined: help(tinygan.gradcheck). In a test suite: "
-        "help(tinygan.testing)."
+        "What is checked: python -m pydoc tinygan.check_layer. How the error is defined: python -m pydoc tinygan.gradcheck. In "
+        "a test suite of yours: python -m pydoc tinygan.testing."
     )
 
 

@@ -14,6 +14,7 @@ from strict_cupy import host
 
 import tinygan
 from tinygan import BatchNorm, GradientError, Layer, Linear, Network, check_layer
+from tinygan.protocol import PROMISES
 
 PAGE = (ROOT / "examples" / "LAYERS.md").read_text(encoding="utf-8")
 OWN, _, PYTORCH = PAGE.partition("## Coming from PyTorch")
@@ -112,6 +113,12 @@ def test_the_suite_of_the_page_passes(mylayers):
     assert {"Softplus()-derivative_by_x", "Gated(4, 6)-derivative_by_1.W"} <= {test.id for test in tests}
     for test in tests:
         namespace["test_layer"](*test.values)
+
+
+def test_the_table_of_tests_is_that_of_the_checker():
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", OWN, re.MULTILINE))
+    assert table.pop("derivative_by_x")
+    assert table == PROMISES
 
 
 @pytest.mark.slow
