@@ -289,8 +289,10 @@ def _compare(
     y = np.array(output())
     with np.errstate(over="ignore", invalid="ignore"):
         if not np.isfinite(_norm(dy * y) / min(STEPS)):
-            found = f"{'the output' if y.ndim else 'the cost'} is not finite, or too large for float64: scale it"
-            return Report(subject, (), (*faults, Fault("runs", f"{found} ({magnitude(y):g})")))
+            what, size = ("the output", "check_layer an x") if y.ndim else ("the cost", "values"), magnitude(y)
+            remedy = "scale it" if np.isfinite(size) else f"give {what[1]} for which it is finite"
+            words = f"{what[0]} is not finite, or too large for float64 ({size:g}): {remedy}"
+            return Report(subject, (), (*faults, Fault("runs", words)))
     rng = random_generator(np, seed, "directions")
     largest = max((magnitude(np.nan_to_num(gradient)) for _, _, gradient in sound), default=0.0)
     blocks = tuple(_compare_block(_Function(name, v, g, output, y, dy, largest), rng) for name, v, g in sound)

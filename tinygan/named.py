@@ -129,7 +129,10 @@ def command(args: argparse.Namespace) -> int:
             if not args.json:
                 print(f"{name}: {report}", flush=True)
     if not args.json and not args.input and any(fault.promise == "runs" for report in reports for fault in report.faults):
-        print(f"\nx had the shape {DEFAULT}. If a layer needs a different one, give it with --input")
+        print(
+            f"\nx had the shape {DEFAULT}. If a layer needs a different one, give it with --input"
+            ". If it needs different numbers, give them to tinygan.check_layer or to tinygan.testing"
+        )
     wrong = [name for name, report in zip(args.layers, reports, strict=True) if not report.passed]
     if args.json:
         print(as_json(args.layers, reports))
