@@ -268,14 +268,15 @@ def parzen_window(log_density: Callable[..., Any]) -> None:
     for sigma in 0.5, 0.8:
         p = np.exp([number(log_density(x, np.array([[-1.0], [2.0]]), sigma), "log p(x)") for x in X[::20, None]])
         area = float(p.sum() * DX * 20)
-        require(np.isclose(area, 1, atol=1e-3), f"on the line, with σ = {sigma}, your density integrates to {area:.3f} and not 1")
+        one = np.isclose(area, 1, atol=1e-3)
+        require(one, f"on the line, with σ = {sigma}, your density integrates to {area:.3f} and not to 1")
     for d, sigma in (2, 0.7), (784, 0.2):
         x, samples = rng.random((2, d)), rng.random((3, d))
         expected = ParzenWindow(sigma).fit(samples).score_samples(x)
         for x_i, wanted in zip(x, expected, strict=True):
             found = number(log_density(x_i, samples, sigma), "log p(x)")
-            near = np.isclose(found, wanted)
-            require(near, f"in {d} dimensions, with σ = {sigma}, ParzenWindow finds log p(x) = {wanted:.3f}. Yours is {found:.3f}")
+            words = f"ParzenWindow finds log p(x) = {wanted:.3f}. Yours is {found:.3f}"
+            require(np.isclose(found, wanted), f"in {d} dimensions, with σ = {sigma}, {words}")
 
 
 def stopping(reported: Callable[..., Any]) -> None:
