@@ -11,8 +11,7 @@ import re
 
 import pytest
 from exercises import Wrong, algorithm_1
-from helpers import refused
-from matplotlib.mathtext import MathTextParser
+from helpers import refused, require_typesettable
 from scripts import EXAMPLES, ROOT
 
 nbformat = pytest.importorskip("nbformat")  # with nbclient and ipykernel in the extra "test"
@@ -44,11 +43,6 @@ def solutions_of(name):
 def answer_to(name, exercise):
     """A solution as the exercise's cell would hold it. What its file imports, the notebook has imported."""
     return solutions_of(name)[exercise]
-
-
-def require_typesettable(formula):
-    """Raise ValueError unless matplotlib's own typesetter knows all of a formula. `\\tfrac` is a smaller `\\frac`."""
-    MathTextParser("path").parse(f"${' '.join(formula.split())}$".replace(r"\tfrac", r"\frac"))
 
 
 EXERCISES = [(name, exercise) for name in NAMES for exercise in exercises_of(name)]
