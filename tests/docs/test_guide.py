@@ -80,7 +80,8 @@ def test_every_numbered_statement_has_its_code_its_test_and_its_picture(statemen
 SIGNS = {  # LaTeX, and what stands for it in a terminal
     r"\mathbb{E}": "E", r"\sim": "∼", r"\nabla": "∇", r"\theta": "θ", r"\sigma": "σ", r"\pi": "π", r"\sum": "Σ", r"\int": "∫",
     r"\geq": "≥", r"\|": "‖", r"\cdot": "·", r"\sqrt": "√", r"\,": "", r"\left": "", r"\right": "",
-    r"\min": "min", r"\max": "max", r"\log": "log", r"\exp": "exp", "^*": "*", "^2": "²", "_j": "ⱼ", "-": "−", "_{data}": "_data",
+    r"\min": "min", r"\max": "max", r"\log": "log", r"\exp": "exp", "^*": "*", "^2": "²", "_j": "ⱼ", "-": "−",
+    "_{data}": "_data",
 }  # fmt: skip
 
 

@@ -201,6 +201,7 @@ def run(name, answers, monkeypatch):
     from nbclient import NotebookClient
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # where it is set, pictures do not come into the notebook
     notebook = nbformat.read(LESSONS / f"{name}.ipynb", as_version=4)
     for cell in notebook.cells:
         cell.source = re.sub(r"^ITERATIONS = \d+", "ITERATIONS = 150", answers.get(cell.id, cell.source))
