@@ -37,18 +37,18 @@ Pair = tuple[int, int]
 """Of rows and of columns."""
 
 BLOCK = 4 * 2**20
-"""Bytes of windows that are made at a time: few images, so that they stay in the processor's cache."""
+"""Bytes of strips that are made at a time: those of a few images, so that they stay in the processor's cache."""
 
 
 class Windows(NamedTuple):
     """The places of a window in an image: its size, the step from one place to the next, the zeros around the image.
 
-    places(h, w)       (h', w'),  h' = ⌊(h + 2p − kh)/s⌋ + 1,  w' likewise
-    strips(x)          S: (b, h, w, c) -> (b·w', h, kw·c)
-    fold(row, w)       Sᵀ of one row of images: (kw, c, w', b) -> (c, w, b). The images come last: long runs are added at once.
-    correlate(x, W)    A(x) W + bias
-    weights(x, y)      A(x)ᵀ y
-    spread(y, W, h, w) Aᵀ(y Wᵀ)       with x (m, h, w, c), y (m, h', w', n), W (kh, kw, c, n)
+    places(h, w)           (h', w'),  h' = ⌊(h + 2p − kh)/s⌋ + 1,  w' likewise
+    strips(x)              S: (b, h, w, c) -> (b·w', h, kw·c)
+    fold(row, w)           Sᵀ of one row of images, (kw, c, w', b) -> (c, w, b): images last, so long runs are added at once
+    correlate(x, W, bias)  A(x) W + bias
+    weights(x, y, dW)      dW ← A(x)ᵀ y
+    spread(y, W, h, w)     Aᵀ(y Wᵀ)        with x (m, h, w, c), y (m, h', w', n), W and dW (kh, kw, c, n)
     """
 
     kernel: Pair
@@ -112,7 +112,7 @@ class Windows(NamedTuple):
 
 
 def blocks(x: Array, values: int) -> Iterator[slice]:
-    """Slices of the minibatch x, which needs this many values in all: few images on the CPU, all at once on a device."""
+    """Slices of the minibatch x, whose work needs this many values at once: few images on the CPU, all of them on a device."""
     step = max(1, len(x) * BLOCK // max(1, values * x.itemsize) if isinstance(x, np.ndarray) else len(x))
     return (slice(start, start + step) for start in range(0, len(x), step))
 
@@ -208,7 +208,7 @@ class Conv2d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """y[s i + u − p, s j + v − p, o] = b[o] + Σ W[u, v, o, c] x[i, j, c], over all i, u, j, v that meet there, and all c
+    """y[r, q, o] = b[o] + Σ W[u, v, o, c] x[i, j, c], over all i, j, u, v, c with s i + u − p = r and s j + v − p = q
 
     The adjoint of Conv2d(c_out, c_in) with the same kernel, stride, padding and W: ⟨conv(y), x⟩ = ⟨y, convᵀ(x)⟩.
 
@@ -263,7 +263,7 @@ class MaxPool2d(Layer):
         places_h, places_w = map(places, (h, w), self.size, self.stride)
         y, down = (xp.empty((m, places_h, places_w, c), dtype) for dtype in (x.dtype, xp.uint16))
         across = xp.empty((m, h, places_w, c), xp.uint16)
-        for images in blocks(x, SMALL * x.size):
+        for images in blocks(x, 4 * x.size):
             rows = xp.empty(across[images].shape, x.dtype)
             largest(self._values(x[images], 2), rows, across[images])
             largest(self._values(rows, 1), y[images], down[images])
@@ -274,7 +274,7 @@ class MaxPool2d(Layer):
             return None
         (across, down, w), (m, h, _, c) = cache, cache[0].shape
         dx = get_array_module(dy).empty((m, h, w, c), dy.dtype)
-        for images in blocks(dx, SMALL * dx.size):
+        for images in blocks(dx, 4 * dx.size):
             dx[images] = self._spread(self._spread(dy[images], down[images], 1, h), across[images], 2, w)
         return dx
 
@@ -319,7 +319,7 @@ class ChannelMaxout(Layer):
             raise ArgumentError(f"{self!r} needs channels that {self.pieces} divides, (m, …, {self.pieces}·n), not {x.shape}")
         shape, xp = (*x.shape[:-1], x.shape[-1] // self.pieces), get_array_module(x)
         y, which = xp.empty(shape, x.dtype), xp.empty(shape, xp.uint16)
-        for images in blocks(x, SMALL * x.size):
+        for images in blocks(x, 4 * x.size):
             largest(xp.split(x[images], self.pieces, axis=-1), y[images], which[images])
         return y, which
 
@@ -328,17 +328,13 @@ class ChannelMaxout(Layer):
             return None
         which, xp = cache, get_array_module(dy)
         dx = xp.empty((*dy.shape[:-1], self.pieces * dy.shape[-1]), dy.dtype)
-        for images in blocks(dx, SMALL * dx.size):
+        for images in blocks(dx, 4 * dx.size):
             for i, dpiece in enumerate(xp.split(dx[images], self.pieces, axis=-1)):
                 xp.multiply(dy[images], which[images] == self.pieces - i, out=dpiece)
         return dx
 
     def config(self) -> dict[str, Any]:
         return {"pieces": self.pieces}
-
-
-SMALL = 4
-"""Of blocks that are read and written several times, these many must fit into what BLOCK allows."""
 
 
 def places(n: int, size: int, stride: int) -> int:
