@@ -1,0 +1,167 @@
+"""examples/dcgan.py, on tiny pictures with narrow nets: all but the digits."""
+
+import json
+
+import dcgan
+import numpy as np
+import pytest
+from helpers import idx, refused, rows
+from PIL import Image
+
+from tinygan import (
+    GAN,
+    BatchNorm,
+    CheckpointError,
+    Conv2d,
+    ConvTranspose2d,
+    Linear,
+    Streams,
+    load_checkpoint,
+    load_generator,
+    load_mnist,
+)
+from tinygan.run import COLUMNS
+
+SMALL = "--width 4 --batch-size 10 --evaluate-every 2 --picture-every 1 --backend numpy".split()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """72 images of 8 × 12 for training and validation, 10 for the test."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name, n in ("train", 72), ("t10k", 10):
+        images = rng.integers(0, 256, (n, 8, 12), dtype=np.uint8)
+        images[0, 0, :2] = 0, 255
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n, np.uint8)))
+    return folder
+
+
+@pytest.fixture
+def train(call, pictures, tmp_path):
+    """train(name, *arguments): examples/dcgan.py, into a folder of that name."""
+
+    def train(name, *arguments):
+        call(dcgan.program, "--data", pictures, "--out", tmp_path / name, *SMALL, *arguments)
+        return tmp_path / name
+
+    return train
+
+
+def results(folder):
+    metrics = [row[: len(COLUMNS)] for row in rows(folder)]
+    return (folder / "checkpoint.npz").read_bytes(), metrics, (folder / "samples.gif").read_bytes()
+
+
+def test_the_nets_have_these_shapes_and_no_bias_before_batch_norm():
+    """350,241 and 36,641 parameters with a bias before each batch norm."""
+    G, D = dcgan.dcgan_networks(dcgan.DCGAN, (28, 28))
+    assert (G.theta.size, D.theta.size) == (350_241 - (7 * 7 * 64 + 32), 36_641 - 64)
+    for network in G, D:
+        x = np.zeros((2, 100 if network is G else 784), np.float32)
+        shapes, affine = [], None
+        for layer in network.layers:
+            x, _ = layer.forward(x)
+            shapes.append(x.shape[1:])
+            if isinstance(layer, BatchNorm):
+                assert "b" not in affine.params
+            elif isinstance(layer, Linear | Conv2d | ConvTranspose2d):
+                affine = layer
+        for shape in ((7, 7, 64), (14, 14, 32)):
+            assert shape in shapes
+        assert "b" in affine.params, "the last layer is not normalised"
+    assert sum(isinstance(layer, BatchNorm) for layer in (*G.layers, *D.layers)) == 3
+
+
+def test_without_batch_norm_the_nets_are_the_same_but_for_it():
+    plain = dcgan.dcgan_networks(dcgan.DCGAN | {"batch_norm": False}, (28, 28))
+    assert [network.theta.size for network in plain] == [350_241 - 2 * (64 + 32), 36_641 - 2 * 64]
+    for network, normalised in zip(plain, dcgan.dcgan_networks(dcgan.DCGAN, (28, 28)), strict=True):
+        assert not network.mixes_rows
+        kinds = [type(layer) for layer in normalised.layers if not isinstance(layer, BatchNorm)]
+        assert [type(layer) for layer in network.layers] == kinds
+        weights = [name for name in normalised.parameters() if name.endswith("W")]
+        same = [name for name in network.parameters() if name.endswith("W")]
+        for ours, theirs in zip(same, weights, strict=True):
+            assert network.parameters()[ours].shape == normalised.parameters()[theirs].shape
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("width", 12),
+        ("batch_norm", False),
+        ("batch_size", 7),
+        ("k", 3),
+        ("generator_steps", 2),
+        ("variant", "printed"),
+        ("generator_cost", "maximum_likelihood"),
+        ("prior", "spherical"),
+        ("learning_rate", 0.3),
+        ("schedule_compression", 2.5),
+        ("seed", 9),
+        ("dtype", "float64"),
+    ],
+)
+def test_every_option_is_a_setting_and_every_setting_reaches_the_game(call, name, value):
+    option = "--no-batch-norm" if value is False else f"--{name.replace('_', '-')}"
+    changed = vars(call(dcgan.parse_arguments, option, *([] if value is False else [value])))
+    assert {key: changed[key] for key in dcgan.DCGAN} == dcgan.DCGAN | {name: value}
+    played = []
+    for settings in dcgan.DCGAN | {"width": 4}, dcgan.DCGAN | {"width": 4} | {name: value}:
+        G, D = dcgan.dcgan_networks(settings, (8, 8))
+        gan = dcgan.game(settings, G, D)
+        rates = [optimizer.learning_rate_at(1000) for optimizer in (gan.G_optimizer, gan.D_optimizer)]
+        played.append([gan.settings, rates, G.dtype, G.theta.tolist(), D.theta.tolist()])
+    assert played[0] != played[1]
+
+
+def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train):
+    folder = train("a", "--epochs", 2)
+    assert load_checkpoint(folder / "checkpoint.npz").vectors["D.statistics"].any()
+    train("a", "--epochs", 3, "--resume")
+    whole = train("whole", "--epochs", 3)
+    assert results(folder) == results(whole)
+    with Image.open(whole / "samples" / "epoch-0003.png") as picture:
+        assert picture.size == (2 + 10 * 14, 2 + 10 * 10)
+    facts = json.loads((whole / "run.json").read_text())
+    assert facts["configuration"]["batch_norm"] is True
+    assert {"evaluation", "reading", "distinct_samples"} <= set(facts["results"])
+    x = load_generator(whole).sample(5, 0)
+    assert x.shape == (5, 96)
+    with refused("architecture", "BatchNorm", error=CheckpointError):
+        train("a", "--epochs", 4, "--resume", "--no-batch-norm")
+
+
+def test_data_and_samples_are_normalised_apart(pictures):
+    """One step of D without batch norm's mixing: its gradient is that of two minibatches, not of one with both."""
+    settings = dcgan.DCGAN | {"width": 4, "batch_size": 10}
+    gan = dcgan.game(settings, *dcgan.dcgan_networks(settings, (8, 12)))
+    x = (load_mnist(pictures).train.images[:10] / 255).astype(np.float32)
+    samples, _ = gan.G.forward(gan.sample_noise(Streams(0)), train=True)
+    gradient = gan.discriminator_gradient(x, samples, None)
+    assert len(gradient.caches) == 2
+    a_real, _ = gan.D.forward(x, train=True)
+    a_fake, _ = gan.D.forward(samples, train=True)
+    np.testing.assert_array_equal(gradient.cost, GAN.discriminator_loss(gan, a_real, a_fake)[0])
+    np.testing.assert_array_equal(gradient.a_fake, a_fake)
+
+
+def test_without_batch_norm_a_run_has_no_statistics(train):
+    folder = train("a", "--epochs", 1, "--no-batch-norm")
+    assert not {"G.statistics", "D.statistics"} & load_checkpoint(folder / "checkpoint.npz").vectors.keys()
+    assert load_generator(folder).sample(3, 0).shape == (3, 96)
+
+
+def test_images_that_do_not_fit_are_refused(call, data, tmp_path):
+    with refused((6, 6), 4):
+        call(dcgan.program, "--data", data, "--out", tmp_path / "a", *SMALL)
+    with refused((32, 32, 3), "grey"):
+        dcgan.dcgan_networks(dcgan.DCGAN, (32, 32, 3))
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_whole_run_works_on_a_device(strict_xp, train):
+    folder = train("a", "--epochs", 1, "--backend", "cupy")
+    train("a", "--epochs", 2, "--backend", "cupy", "--resume")
+    assert results(folder)[:2] == results(train("whole", "--epochs", 2, "--backend", "cupy"))[:2]
