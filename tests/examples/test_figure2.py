@@ -7,6 +7,7 @@ from helpers import refused
 from PIL import Image
 
 from tinygan import (
+    ConvTranspose2d,
     DataError,
     Linear,
     MomentumSGD,
@@ -109,6 +110,8 @@ def test_the_panels_are_the_papers():
 
     assert title(figure2.MNIST, Sigmoid()) == "a) MNIST, fully connected\nsimultaneous, seed 4, epoch 7"
     assert title(figure2.CIFAR10, Sigmoid()).startswith("c) CIFAR-10, fully connected. Stand-in: mnist, 50,000 images")
+    assert title(figure2.CIFAR10, ConvTranspose2d(1, 1, 2)).startswith("d) CIFAR-10, convolutional")
+    assert title(figure2.MNIST, ConvTranspose2d(1, 1, 2)).startswith("MNIST, not in the paper's figure, convolutional")
 
 
 def test_one_run_is_one_panel(call, run, data, tmp_path):
