@@ -64,39 +64,49 @@ DCGAN: dict[str, Any] = {
     "dtype": "float32",
 }
 WEIGHT = Uniform(0.035)  # where every weight starts
-DOUBLED = {"stride": 2, "padding": 1}  # with a kernel of 4 × 4: pictures of twice the size, or of half the size
+TWICE = {"stride": 2, "padding": 1}  # with a kernel of 4 × 4: pictures of twice the size, or of half the size
 
 EPOCHS = 4  # of 781 iterations
 SUBSET_EPOCHS = 50  # of 62 iterations, where only 4,000 training images are there
 PICTURE = 100  # samples in a picture
 
 
-def dcgan_networks(settings: Mapping[str, Any], image_shape: tuple[int, ...], xp: Any = np) -> tuple[Network, Network]:
-    """G and D for grey images (h, w), where 4 divides h and w.
+def blocks(settings: Mapping[str, Any], image_shape: tuple[int, ...]) -> tuple[list[list[Layer]], list[list[Layer]]]:
+    """New layers for grey images (h, w), where 4 divides h and w: three blocks of G, and three of D.
 
+    G   noise → (h/4, w/4, n) → (h/2, w/2, n/2) → (h, w, 1)
+    D   (h, w, 1) → (h/2, w/2, n/2) → (h/4, w/4, n) → the logit
     A bias before batch normalisation would have no effect, since its mean is subtracted: so there is none.
     """
     h, w, *colours = image_shape
     if colours or h % 4 or w % 4:
         raise ArgumentError(f"images of shape {image_shape}: this script needs grey ones, with sides that 4 divides")
-    n, z, d = settings["width"], settings["noise"], h * w
-    bias, flat = None if settings["batch_norm"] else 0.0, h // 4 * (w // 4) * n
+    n, flat = settings["width"], h // 4 * (w // 4) * settings["width"]
+    bias = None if settings["batch_norm"] else 0.0
 
     def normalised(channels: int) -> list[Layer]:
         return [BatchNorm(channels)] if settings["batch_norm"] else []
 
+    first = Linear(settings["noise"], flat, weight=WEIGHT, bias=bias), Reshape((h // 4, w // 4, n))
     G = [
-        *[Linear(z, flat, weight=WEIGHT, bias=bias), Reshape((h // 4, w // 4, n)), *normalised(n), ReLU()],
-        *[ConvTranspose2d(n, n // 2, 4, **DOUBLED, weight=WEIGHT, bias=bias), *normalised(n // 2), ReLU()],
-        *[ConvTranspose2d(n // 2, 1, 4, **DOUBLED, weight=WEIGHT), Sigmoid(), Reshape((d,))],
+        [*first, *normalised(n), ReLU()],
+        [ConvTranspose2d(n, n // 2, 4, **TWICE, weight=WEIGHT, bias=bias), *normalised(n // 2), ReLU()],
+        [ConvTranspose2d(n // 2, 1, 4, **TWICE, weight=WEIGHT), Sigmoid()],
     ]
     D = [
-        *[Reshape((h, w, 1)), Conv2d(1, n // 2, 4, **DOUBLED, weight=WEIGHT), LeakyReLU(0.2)],
-        *[Conv2d(n // 2, n, 4, **DOUBLED, weight=WEIGHT, bias=bias), *normalised(n), LeakyReLU(0.2)],
-        *[Reshape((flat,)), Linear(flat, 1, weight=WEIGHT)],
+        [Conv2d(1, n // 2, 4, **TWICE, weight=WEIGHT), LeakyReLU(0.2)],
+        [Conv2d(n // 2, n, 4, **TWICE, weight=WEIGHT, bias=bias), *normalised(n), LeakyReLU(0.2)],
+        [Reshape((flat,)), Linear(flat, 1, weight=WEIGHT)],
     ]
+    return G, D
+
+
+def networks(settings: Mapping[str, Any], image_shape: tuple[int, ...], xp: Any = np) -> tuple[Network, Network]:
+    """G and D: their blocks, between rows (m, h·w) and images (m, h, w, 1)."""
+    G, D = ([layer for block in player for layer in block] for player in blocks(settings, image_shape))
     network = partial(Network, seed=settings["seed"], dtype=settings["dtype"], xp=xp)
-    return network(G), network(D)
+    h, w = image_shape
+    return network([*G, Reshape((h * w,))]), network([Reshape((h, w, 1)), *D])
 
 
 def game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
@@ -133,7 +143,7 @@ def program() -> None:
         epochs = {"mnist-subset": SUBSET_EPOCHS}.get(dataset.name, 2 if args.smoke else EPOCHS)
         args.epochs = args.epochs or folder.earlier.get("epochs") or epochs
 
-        gan = game(vars(args), *dcgan_networks(vars(args), dataset.image_shape, xp))
+        gan = game(vars(args), *networks(vars(args), dataset.image_shape, xp))
         generator = Generator(gan.G, gan.noise)
         momentum = recipes.momentum(vars(args))
         trainer = Trainer(gan, dataset.train, dataset.validation, seed=args.seed, momentum=momentum)

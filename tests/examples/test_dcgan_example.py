@@ -55,7 +55,7 @@ def results(folder):
 
 def test_the_nets_have_these_shapes_and_no_bias_before_batch_norm():
     """350,241 and 36,641 parameters with a bias before each batch norm."""
-    G, D = dcgan.dcgan_networks(dcgan.DCGAN, (28, 28))
+    G, D = dcgan.networks(dcgan.DCGAN, (28, 28))
     assert (G.theta.size, D.theta.size) == (350_241 - (7 * 7 * 64 + 32), 36_641 - 64)
     for network in G, D:
         x = np.zeros((2, 100 if network is G else 784), np.float32)
@@ -74,9 +74,9 @@ def test_the_nets_have_these_shapes_and_no_bias_before_batch_norm():
 
 
 def test_without_batch_norm_the_nets_are_the_same_but_for_it():
-    plain = dcgan.dcgan_networks(dcgan.DCGAN | {"batch_norm": False}, (28, 28))
+    plain = dcgan.networks(dcgan.DCGAN | {"batch_norm": False}, (28, 28))
     assert [network.theta.size for network in plain] == [350_241 - 2 * (64 + 32), 36_641 - 2 * 64]
-    for network, normalised in zip(plain, dcgan.dcgan_networks(dcgan.DCGAN, (28, 28)), strict=True):
+    for network, normalised in zip(plain, dcgan.networks(dcgan.DCGAN, (28, 28)), strict=True):
         assert not network.mixes_rows
         kinds = [type(layer) for layer in normalised.layers if not isinstance(layer, BatchNorm)]
         assert [type(layer) for layer in network.layers] == kinds
@@ -109,7 +109,7 @@ def test_every_option_is_a_setting_and_every_setting_reaches_the_game(call, name
     assert {key: changed[key] for key in dcgan.DCGAN} == dcgan.DCGAN | {name: value}
     played = []
     for settings in dcgan.DCGAN | {"width": 4}, dcgan.DCGAN | {"width": 4} | {name: value}:
-        G, D = dcgan.dcgan_networks(settings, (8, 8))
+        G, D = dcgan.networks(settings, (8, 8))
         gan = dcgan.game(settings, G, D)
         rates = [optimizer.learning_rate_at(1000) for optimizer in (gan.G_optimizer, gan.D_optimizer)]
         played.append([gan.settings, rates, G.dtype, G.theta.tolist(), D.theta.tolist()])
@@ -136,7 +136,7 @@ def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train):
 def test_data_and_samples_are_normalised_apart(pictures):
     """One step of D without batch norm's mixing: its gradient is that of two minibatches, not of one with both."""
     settings = dcgan.DCGAN | {"width": 4, "batch_size": 10}
-    gan = dcgan.game(settings, *dcgan.dcgan_networks(settings, (8, 12)))
+    gan = dcgan.game(settings, *dcgan.networks(settings, (8, 12)))
     x = (load_mnist(pictures).train.images[:10] / 255).astype(np.float32)
     samples, _ = gan.G.forward(gan.sample_noise(Streams(0)), train=True)
     gradient = gan.discriminator_gradient(x, samples, None)
@@ -157,7 +157,7 @@ def test_images_that_do_not_fit_are_refused(call, data, tmp_path):
     with refused((6, 6), 4):
         call(dcgan.program, "--data", data, "--out", tmp_path / "a", *SMALL)
     with refused((32, 32, 3), "grey"):
-        dcgan.dcgan_networks(dcgan.DCGAN, (32, 32, 3))
+        dcgan.networks(dcgan.DCGAN, (32, 32, 3))
     assert not (tmp_path / "a").exists()
 
 
