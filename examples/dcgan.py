@@ -110,14 +110,15 @@ def networks(settings: Mapping[str, Any], image_shape: tuple[int, ...], xp: Any 
 
 
 def game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
-    """The game between these nets: optimisers, noise and variant."""
+    """The game between these nets: optimisers, noise and variant. A Trainer changes the momentum after the first epoch."""
     decay = recipes.DECAY ** settings["schedule_compression"]
     rate = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay)
     options = {name: settings[name] for name in ("batch_size", "k", "generator_steps")}
     if settings["generator_cost"]:
         options["generator_cost"] = settings["generator_cost"]
     noise = Noise(settings["prior"], settings["noise"])
-    return VARIANTS[settings["variant"]](G, D, *(MomentumSGD(net.theta, rate) for net in (G, D)), noise=noise, **options)
+    players = G, D, *(MomentumSGD(network.theta, rate, recipes.momentum(settings)(1)) for network in (G, D))
+    return VARIANTS[settings["variant"]](*players, noise=noise, **options)
 
 
 def parse_arguments() -> argparse.Namespace:

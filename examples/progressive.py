@@ -21,38 +21,16 @@ from typing import Any
 import dcgan
 import numpy as np
 
-from tinygan import (
-    GAN,
-    Array,
-    Batch,
-    Conv2d,
-    Generator,
-    Layer,
-    LeakyReLU,
-    Network,
-    Noise,
-    Reshape,
-    Sigmoid,
-    Streams,
-    guard,
-    load_mnist,
-    pixels,
-    run,
-)
+from tinygan import GAN, Array, Batch, Conv2d, Generator, Network, Noise, Streams, guard, load_mnist, pixels, run
 from tinygan.console import progress_bar
 from tinygan.datasets import Dataset
 from tinygan.images import image_grid, save_png
-from tinygan.layers import Cache, Grads
+from tinygan.layers import Cache, Grads, Layer, LeakyReLU, Reshape, Sigmoid
 
 PHASES = [  # how many times smaller than the data the pictures are, whether layers are faded in, and the iterations
-    (4, False, 400),
-    (2, True, 300),
-    (2, False, 300),
-    (1, True, 300),
-    (1, False, 500),
+    *[(4, False, 400), (2, True, 300), (2, False, 300), (1, True, 300), (1, False, 500)]
 ]
 AT_ONCE = 1000  # iterations at 28 × 28 that take as much time as all PHASES
-MOMENTUM = 0.5
 SHOWN = 12  # samples in a line of the picture
 
 
@@ -112,9 +90,6 @@ class Fade(Layer):
         for part, part_cache in zip(self.parts, cache, strict=True):
             part.observe(part_cache)
 
-    def config(self) -> dict[str, Any]:
-        return {}
-
 
 Blocks = dict[str, list[Layer]]
 
@@ -148,10 +123,9 @@ def take_over(blocks: Blocks, earlier: Blocks) -> None:
     """Copy the parameters and the statistics of every layer that was in a network."""
     for name, layers in blocks.items():
         for new, old in zip(layers, earlier[name], strict=True):
-            for key in new.params.keys() & old.params.keys():
-                new.params[key][...] = old.params[key]
-            for key in new.statistics.keys() & old.statistics.keys():
-                new.statistics[key][...] = old.statistics[key]
+            for ours, theirs in (new.params, old.params), (new.statistics, old.statistics):
+                for key in ours.keys() & theirs.keys():
+                    ours[key][...] = theirs[key]
 
 
 def shrunk(x: Array, size: int, alpha: float) -> Array:
@@ -179,10 +153,7 @@ def game(settings: Mapping[str, Any], G: list[Layer], D: list[Layer], shape: tup
     """The DCGAN's game between these layers, on rows."""
     h, w = shape
     ends = [*G, Reshape((h * w,))], [Reshape((h, w, 1)), *D]
-    gan = dcgan.game(settings, *(Network(layers, seed=settings["seed"]) for layers in ends))
-    for player in gan.players.values():
-        player.optimizer.momentum = MOMENTUM
-    return gan
+    return dcgan.game(settings, *(Network(layers, seed=settings["seed"]) for layers in ends))
 
 
 def picture(gan: GAN, z: Array, size: int, shape: tuple[int, ...]) -> Array:
