@@ -7,6 +7,8 @@ Runs are compared after as many iterations. The time of an iteration is that of 
 clock depend on what else the machine does. It is measured here, with and without batch norm in turn, from the networks of
 the runs: so whoever prefers equal seconds can convert.
 
+A sample counts as the digit of the training image nearest to it. So the rarest digit's share says whether G makes all ten.
+
 The picture, benchmarks/results/batch_norm.png, has the first samples of each run.
 """
 
@@ -19,26 +21,32 @@ from typing import Any
 
 import numpy as np
 import records
-from records import figures, markdown_table
+from records import figures, load_data, markdown_table
 
-from tinygan import VARIANTS, Batch, MomentumSGD, Network, Noise, Streams, load_checkpoint, run
+from tinygan import GAN, VARIANTS, Batch, MomentumSGD, Network, Noise, Streams, load_checkpoint, pixels, run, softplus
 from tinygan.backend import write_atomically
 from tinygan.console import can_draw, new_figure
-from tinygan.images import image_grid
+from tinygan.datasets import Dataset
+from tinygan.images import image_grid, nearest_neighbours
 
 RESULTS = records.RESULTS / "batch_norm.json"
 PICTURE = RESULTS.with_suffix(".png")
 TIMED, WARM = 30, 3  # iterations
+LABELLED = 1000  # samples whose digits are counted
 ROWS, COLUMNS = 3, 10  # of samples in a panel
 ACROSS = 3  # panels beside each other
 
 
-def take_in(folder: Path) -> dict[str, Any]:
-    """What one finished run says, as a record."""
+def take_in(folder: Path, dataset: Dataset) -> dict[str, Any]:
+    """What one finished run says, as a record; and the shares of the digits among its samples."""
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     settings, results, environment = facts["configuration"], facts.get("results", {}), facts["environment"]
+    run.require_same_data(settings, dataset)
+    samples = run.evaluation_samples(run.load_generator(folder), LABELLED)
+    nearest, _ = nearest_neighbours(samples, dataset.train.images)
+    counts = np.bincount(dataset.train.labels[nearest], minlength=10)
     names = "value", "D_x", "D_G_z", "validation_log_likelihood"
     command = ["python examples/dcgan.py", f"--seed {settings['seed']}", f"--learning-rate {settings['learning_rate']:g}"]
     command += [] if settings["batch_norm"] else ["--no-batch-norm"]
@@ -54,20 +62,35 @@ def take_in(folder: Path) -> dict[str, Any]:
         "curve": [{"epoch": int(row["epoch"])} | {name: float(row[name]) for name in names if row[name]} for row in rows],
         "evaluation": {grid: figures(result) for grid, result in results.get("evaluation", {}).items()},
         **{name: results.get(name) for name in ("distinct_samples", "distinct_data", "reading")},
+        "digits_of_1000": counts.tolist(),
+        "as_in_training": judged_as_in_training(game(folder), dataset),
         "diverged": facts.get("diverged"),
     }
 
 
-def game(path: Path) -> Any:
-    """The game of a run's checkpoint: its networks, with fresh optimisers."""
+def game(path: Path) -> GAN:
+    """The game of a run's checkpoint: its networks with their statistics, and fresh optimisers."""
     checkpoint = load_checkpoint(run.checkpoint_in(path))
     settings, networks = checkpoint.configuration, {}
     for player in "G", "D":
         network = networks[player] = Network.build(checkpoint.architecture[player])
         network.theta = checkpoint.vectors[f"{player}.theta"]
+        if network.statistics.size:
+            network.statistics = checkpoint.vectors[f"{player}.statistics"]
     optimizers = (MomentumSGD(network.theta, 1e-6) for network in networks.values())
     options = {"noise": Noise(settings["prior"], settings["noise"]), "batch_size": settings["batch_size"]}
     return VARIANTS[settings["variant"]](*networks.values(), *optimizers, **options)
+
+
+def judged_as_in_training(each: GAN, dataset: Dataset) -> dict[str, float]:
+    """D(x) and D(G(z)) of as many validation images and samples, each minibatch normalised by itself, as in training.
+
+    metrics.csv has them with D's running statistics, which are those of data and samples together.
+    """
+    x = pixels(dataset.validation.images[: run.SIGMA_ROWS])
+    samples = each.G(each.noise(Streams(0)["report"], len(x)))
+    logits = {name: each.D.forward(rows, train=True)[0] for name, rows in (("D_x", x), ("D_G_z", samples))}
+    return {name: round(float(np.exp(-softplus(-a)).mean()), 3) for name, a in logits.items()}
 
 
 def iteration_times(folders: dict[str, Path]) -> dict[str, float]:
@@ -111,26 +134,29 @@ def order(record: dict[str, Any]) -> Any:
 
 
 def table(facts: dict[str, Any]) -> str:
-    """Each run: with or without, η, seed, iterations, validation score by epoch, test score, distinct samples, D."""
+    """A row for each run: its settings, the Parzen scores, how many samples are distinct, the rarest digit, and what D says."""
     rows = []
     for record in sorted(facts["runs"], key=order):
         curve, last = record["curve"], record["curve"][-1]
         scores = ", ".join(f"{row['validation_log_likelihood']:.0f}" for row in curve if "validation_log_likelihood" in row)
-        test = records.score(record["evaluation"]) if record["evaluation"] else "diverged"
+        test = records.score(record["evaluation"]) if record["evaluation"] else "diverged" if record["diverged"] else ""
         distinct = f"{record['distinct_samples']} of 1,000" if record["distinct_samples"] is not None else ""
         D = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
         cells = ["yes" if record["batch_norm"] else "no", f"{record['learning_rate']:g}", record["seed"]]
-        rows.append([*cells, record["iterations"], scores, test, distinct, D])
+        rarest = f"{min(record['digits_of_1000'])} of 1,000"
+        rows.append([*cells, record["iterations"], scores, test, distinct, rarest, D])
     columns = ["batch norm", "η", "seed", "iterations", "validation, after each epoch", "test (fine σ)", "distinct samples"]
-    return markdown_table([*columns, "D(x), D(G(z))"], rows)
+    return markdown_table([*columns, "rarest digit", "D(x), D(G(z))"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run of examples/dcgan.py")
+    parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
     args = parser.parse_args()
     if args.runs:
-        pairs = sorted(((folder, take_in(folder)) for folder in args.runs), key=lambda pair: order(pair[1]))
+        dataset = load_data(args.data)
+        pairs = sorted(((folder, take_in(folder, dataset)) for folder in args.runs), key=lambda pair: order(pair[1]))
         folders, found = [folder for folder, _ in pairs], [record for _, record in pairs]
         kinds = {"with" if record["batch_norm"] else "without": folder for folder, record in reversed(pairs)}
         facts = {"command": "python benchmarks/study/batch_norm.py RUN …", "environment": run.environment(), "runs": found}

@@ -28,6 +28,7 @@ from typing import Any
 import anchors
 import anneal
 import balance
+import batch_norm
 import evaluator
 import numpy as np
 from PIL import Image
@@ -344,6 +345,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "between": balance.table(between),
             "looks": balance.table_of_looks(read_records(balance.LOOKED)),
             "runs": table_of_runs(records),
+            "batch norm": batch_norm.table(json.loads(batch_norm.RESULTS.read_text(encoding="utf-8"))),
         },
         ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
     }
