@@ -1,8 +1,9 @@
 """A DCGAN learns handwritten digits with momentum SGD: convolutional nets, batch normalisation, no dropout.
 
-    python examples/dcgan.py                       the whole run, in less than ten minutes on one quiet core
-    python examples/dcgan.py --out DIR --resume    resume after Ctrl-C, a crash or a reboot
-    python examples/dcgan.py --no-batch-norm       the same nets without batch normalisation
+    python examples/dcgan.py                          the whole run, in less than ten minutes on one quiet core
+    python examples/dcgan.py --out DIR --resume       resume after Ctrl-C, a crash or a reboot
+    python examples/dcgan.py --no-batch-norm          the same nets without batch normalisation
+    python examples/dcgan.py --evaluate CHECKPOINT    only measure the generator of a checkpoint
 
 G makes a picture of 7 × 7 pixels with 64 channels from the noise, and doubles its size twice, by transposed convolutions of
 stride 2. D is the way back. Strides take the place of pooling, and every layer but the first of D, and the last of G and
@@ -16,6 +17,7 @@ for bit, as one that never stopped.
 import argparse
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,12 +131,15 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--width", type=run.positive, metavar="N", help="channels of the smallest pictures (default: %(default)s)")
     add("--no-batch-norm", dest="batch_norm", action="store_false", help="leave out batch normalisation")
+    add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
     return parser.parse_args()
 
 
 def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
+    if args.evaluate:
+        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data), xp)
     with run.Run("dcgan", args) as folder:
         dataset = load_mnist(args.data, download=not args.smoke)
         samples = run.SAMPLES

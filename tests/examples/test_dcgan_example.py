@@ -14,7 +14,9 @@ from tinygan import (
     CheckpointError,
     Conv2d,
     ConvTranspose2d,
+    LeakyReLU,
     Linear,
+    Network,
     Streams,
     load_checkpoint,
     load_generator,
@@ -116,7 +118,7 @@ def test_every_option_is_a_setting_and_every_setting_reaches_the_game(call, name
     assert played[0] != played[1]
 
 
-def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train):
+def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train, call, pictures):
     folder = train("a", "--epochs", 2)
     assert load_checkpoint(folder / "checkpoint.npz").vectors["D.statistics"].any()
     train("a", "--epochs", 3, "--resume")
@@ -129,6 +131,9 @@ def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train):
     assert {"evaluation", "reading", "distinct_samples"} <= set(facts["results"])
     x = load_generator(whole).sample(5, 0)
     assert x.shape == (5, 96)
+    call(dcgan.program, "--evaluate", whole, "--data", pictures)
+    evaluated = json.loads((whole / "checkpoint.evaluation.json").read_text())
+    assert evaluated["evaluation"] == facts["results"]["evaluation"]
     with refused("architecture", "BatchNorm", error=CheckpointError):
         train("a", "--epochs", 4, "--resume", "--no-batch-norm")
 
@@ -165,3 +170,16 @@ def test_the_whole_run_works_on_a_device(strict_xp, train):
     folder = train("a", "--epochs", 1, "--backend", "cupy")
     train("a", "--epochs", 2, "--backend", "cupy", "--resume")
     assert results(folder)[:2] == results(train("whole", "--epochs", 2, "--backend", "cupy"))[:2]
+
+
+def test_batch_norm_behind_the_first_layer_of_D_would_hide_a_shift_of_all_samples():
+    """Data and samples are normalised apart. So such a D gives samples that are all too bright the logits of the data."""
+    x = np.random.default_rng(0).random((20, 12))
+    first, second = [Linear(12, 8), LeakyReLU(), Linear(8, 1)], [Linear(12, 8), BatchNorm(8), LeakyReLU(), Linear(8, 1)]
+    for layers, sees in (first, True), (second, False):
+        D = Network(layers, dtype=np.float64)
+        a_real, a_fake = (D.forward(rows, train=True)[0] for rows in (x, x + 0.3))
+        assert np.allclose(a_real, a_fake) != sees
+    _, D = dcgan.networks(dcgan.DCGAN, (28, 28))
+    kinds = [type(layer) for layer in D.layers]
+    assert kinds.index(LeakyReLU) < kinds.index(BatchNorm)
