@@ -5,7 +5,7 @@ import json
 import dcgan
 import numpy as np
 import pytest
-from helpers import idx, refused, rows
+from helpers import SMALL_DCGAN, refused, rows
 from PIL import Image
 
 from tinygan import (
@@ -23,31 +23,6 @@ from tinygan import (
     load_mnist,
 )
 from tinygan.run import COLUMNS
-
-SMALL = "--width 4 --batch-size 10 --evaluate-every 2 --picture-every 1 --backend numpy".split()
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """72 images of 8 × 12 for training and validation, 10 for the test."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for name, n in ("train", 72), ("t10k", 10):
-        images = rng.integers(0, 256, (n, 8, 12), dtype=np.uint8)
-        images[0, 0, :2] = 0, 255
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n, np.uint8)))
-    return folder
-
-
-@pytest.fixture
-def train(call, pictures, tmp_path):
-    """train(name, *arguments): examples/dcgan.py, into a folder of that name."""
-
-    def train(name, *arguments):
-        call(dcgan.program, "--data", pictures, "--out", tmp_path / name, *SMALL, *arguments)
-        return tmp_path / name
-
-    return train
 
 
 def results(folder):
@@ -118,11 +93,11 @@ def test_every_option_is_a_setting_and_every_setting_reaches_the_game(call, name
     assert played[0] != played[1]
 
 
-def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train, call, pictures):
-    folder = train("a", "--epochs", 2)
+def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train_dcgan, call, pictures):
+    folder = train_dcgan("a", "--epochs", 2)
     assert load_checkpoint(folder / "checkpoint.npz").vectors["D.statistics"].any()
-    train("a", "--epochs", 3, "--resume")
-    whole = train("whole", "--epochs", 3)
+    train_dcgan("a", "--epochs", 3, "--resume")
+    whole = train_dcgan("whole", "--epochs", 3)
     assert results(folder) == results(whole)
     with Image.open(whole / "samples" / "epoch-0003.png") as picture:
         assert picture.size == (2 + 10 * 14, 2 + 10 * 10)
@@ -135,7 +110,7 @@ def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train, call, p
     evaluated = json.loads((whole / "checkpoint.evaluation.json").read_text())
     assert evaluated["evaluation"] == facts["results"]["evaluation"]
     with refused("architecture", "BatchNorm", error=CheckpointError):
-        train("a", "--epochs", 4, "--resume", "--no-batch-norm")
+        train_dcgan("a", "--epochs", 4, "--resume", "--no-batch-norm")
 
 
 def test_data_and_samples_are_normalised_apart(pictures):
@@ -152,24 +127,25 @@ def test_data_and_samples_are_normalised_apart(pictures):
     np.testing.assert_array_equal(gradient.a_fake, a_fake)
 
 
-def test_without_batch_norm_a_run_has_no_statistics(train):
-    folder = train("a", "--epochs", 1, "--no-batch-norm")
+def test_without_batch_norm_a_run_has_no_statistics(train_dcgan):
+    folder = train_dcgan("a", "--epochs", 1, "--no-batch-norm")
     assert not {"G.statistics", "D.statistics"} & load_checkpoint(folder / "checkpoint.npz").vectors.keys()
     assert load_generator(folder).sample(3, 0).shape == (3, 96)
 
 
 def test_images_that_do_not_fit_are_refused(call, data, tmp_path):
     with refused((6, 6), 4):
-        call(dcgan.program, "--data", data, "--out", tmp_path / "a", *SMALL)
+        call(dcgan.program, "--data", data, "--out", tmp_path / "a", *SMALL_DCGAN)
     with refused((32, 32, 3), "grey"):
         dcgan.networks(dcgan.DCGAN, (32, 32, 3))
     assert not (tmp_path / "a").exists()
 
 
-def test_the_whole_run_works_on_a_device(strict_xp, train):
-    folder = train("a", "--epochs", 1, "--backend", "cupy")
-    train("a", "--epochs", 2, "--backend", "cupy", "--resume")
-    assert results(folder)[:2] == results(train("whole", "--epochs", 2, "--backend", "cupy"))[:2]
+@pytest.mark.slow
+def test_the_whole_run_works_on_a_device(strict_xp, train_dcgan):
+    folder = train_dcgan("a", "--epochs", 1, "--backend", "cupy")
+    train_dcgan("a", "--epochs", 2, "--backend", "cupy", "--resume")
+    assert results(folder)[:2] == results(train_dcgan("whole", "--epochs", 2, "--backend", "cupy"))[:2]
 
 
 def test_batch_norm_behind_the_first_layer_of_D_would_hide_a_shift_of_all_samples():

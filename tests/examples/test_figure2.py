@@ -77,7 +77,8 @@ def test_each_panel_has_its_runs_samples_and_beside_them_the_nearest_training_ex
     folder = run("a", "--epochs", 1)
     capsys.readouterr()
     call(figure2.program, cifar_run, folder, "--mnist", data, "--cifar10", cifar, "--seed", 3, "--out", tmp_path / "out")
-    first, _, second, _, where = capsys.readouterr().out.splitlines()
+    first, run_of_first, second, _, where = capsys.readouterr().out.splitlines()
+    assert run_of_first == "simultaneous, seed 0, epoch 1"
     assert first.startswith("a) MNIST, fully connected")
     assert second.startswith("c) CIFAR-10, fully connected")
     for title, stand_in, n in (first, f"idx-{data.name}", 60), (second, f"bin-{cifar.name}", 8):

@@ -6,7 +6,7 @@ import dcgan
 import numpy as np
 import progressive
 import pytest
-from helpers import idx, refused
+from helpers import refused
 from PIL import Image
 
 from tinygan import ArgumentError, BatchNorm, Linear, Streams, Tanh, check_layer
@@ -118,16 +118,10 @@ def test_the_grown_nets_are_those_of_the_dcgan():
         assert network.describe() == whole.describe()
 
 
-def test_a_run_measures_both_and_is_repeated_to_the_bit(call, tmp_path, capsys):
-    rng = np.random.default_rng(0)
-    for name, n in ("train", 72), ("t10k", 10):
-        images = rng.integers(0, 256, (n, *SHAPE), dtype=np.uint8)
-        images[0, 0, :2] = 0, 255
-        (tmp_path / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
-        (tmp_path / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n, np.uint8)))
+def test_a_run_measures_both_and_is_repeated_to_the_bit(call, pictures, tmp_path, capsys):
     found = []
     for out in tmp_path / "a", tmp_path / "b":
-        call(progressive.program, "--data", tmp_path, "--width", 4, "--length", 0.005, "--out", out)
+        call(progressive.program, "--data", pictures, "--width", 4, "--length", 0.005, "--out", out)
         facts = json.loads((out / "results.json").read_text())
         for name, n in ("grown", 2 + 2 + 2 + 2 + 2), ("at once", 5):
             assert sum(iterations for *_, iterations in facts[name]["phases"]) == n
