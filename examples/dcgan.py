@@ -54,6 +54,7 @@ DCGAN: dict[str, Any] = {
     "noise": 100,  # dimensions of z
     "prior": "uniform",
     "width": 64,  # channels of the smallest pictures, in G and in D; the next larger ones have half as many
+    "weight_range": 0.035,  # r: every weight starts from U(−r, r)
     "batch_norm": True,
     "batch_size": 64,
     "k": 1,
@@ -65,7 +66,6 @@ DCGAN: dict[str, Any] = {
     "seed": 0,
     "dtype": "float32",
 }
-WEIGHT = Uniform(0.035)  # where every weight starts
 TWICE = {"stride": 2, "padding": 1}  # with a kernel of 4 × 4: pictures of twice the size, or of half the size
 
 EPOCHS = 5  # of 781 iterations
@@ -84,21 +84,21 @@ def blocks(settings: Mapping[str, Any], image_shape: tuple[int, ...]) -> tuple[l
     if colours or h % 4 or w % 4:
         raise ArgumentError(f"images of shape {image_shape}: this script needs grey ones, with sides that 4 divides")
     n, flat = settings["width"], h // 4 * (w // 4) * settings["width"]
-    bias = None if settings["batch_norm"] else 0.0
+    weight, bias = Uniform(settings["weight_range"]), None if settings["batch_norm"] else 0.0
 
     def normalised(channels: int) -> list[Layer]:
         return [BatchNorm(channels)] if settings["batch_norm"] else []
 
-    first = Linear(settings["noise"], flat, weight=WEIGHT, bias=bias), Reshape((h // 4, w // 4, n))
+    first = Linear(settings["noise"], flat, weight=weight, bias=bias), Reshape((h // 4, w // 4, n))
     G = [
         [*first, *normalised(n), ReLU()],
-        [ConvTranspose2d(n, n // 2, 4, **TWICE, weight=WEIGHT, bias=bias), *normalised(n // 2), ReLU()],
-        [ConvTranspose2d(n // 2, 1, 4, **TWICE, weight=WEIGHT), Sigmoid()],
+        [ConvTranspose2d(n, n // 2, 4, **TWICE, weight=weight, bias=bias), *normalised(n // 2), ReLU()],
+        [ConvTranspose2d(n // 2, 1, 4, **TWICE, weight=weight), Sigmoid()],
     ]
     D = [
-        [Conv2d(1, n // 2, 4, **TWICE, weight=WEIGHT), LeakyReLU(0.2)],
-        [Conv2d(n // 2, n, 4, **TWICE, weight=WEIGHT, bias=bias), *normalised(n), LeakyReLU(0.2)],
-        [Reshape((flat,)), Linear(flat, 1, weight=WEIGHT)],
+        [Conv2d(1, n // 2, 4, **TWICE, weight=weight), LeakyReLU(0.2)],
+        [Conv2d(n // 2, n, 4, **TWICE, weight=weight, bias=bias), *normalised(n), LeakyReLU(0.2)],
+        [Reshape((flat,)), Linear(flat, 1, weight=weight)],
     ]
     return G, D
 
@@ -130,6 +130,7 @@ def parse_arguments() -> argparse.Namespace:
     run.add_options(parser, **DCGAN)
     add = parser.add_argument
     add("--width", type=run.positive, metavar="N", help="channels of the smallest pictures (default: %(default)s)")
+    add("--weight-range", type=run.positive_number, metavar="R", help="weights start from U(−R, R) (default: %(default)s)")
     add("--no-batch-norm", dest="batch_norm", action="store_false", help="leave out batch normalisation")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
     return parser.parse_args()

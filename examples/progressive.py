@@ -25,6 +25,7 @@ from tinygan import GAN, Array, Batch, Conv2d, Generator, Network, Noise, Stream
 from tinygan.console import progress_bar
 from tinygan.datasets import Dataset
 from tinygan.images import image_grid, save_png
+from tinygan.init import Uniform
 from tinygan.layers import Cache, Grads, Layer, LeakyReLU, Reshape, Sigmoid
 
 PHASES = [  # how many times smaller than the data the pictures are, whether layers are faded in, and the iterations
@@ -98,9 +99,10 @@ def all_blocks(settings: Mapping[str, Any], shape: tuple[int, ...]) -> Blocks:
     """New layers: those of the DCGAN, and those that come after G's blocks and before D's while the pictures are small."""
     G, D = dcgan.blocks(settings, shape)
     found = {f"G{i}": block for i, block in enumerate(G)} | {f"D{i}": block for i, block in enumerate(D)}
+    weight = Uniform(settings["weight_range"])
     for size, n in (4, settings["width"]), (2, settings["width"] // 2):
-        found[f"to {size}"] = [Conv2d(n, 1, 1, weight=dcgan.WEIGHT), Sigmoid()]
-        found[f"from {size}"] = [Conv2d(1, n, 3, padding=1, weight=dcgan.WEIGHT), LeakyReLU(0.2)]
+        found[f"to {size}"] = [Conv2d(n, 1, 1, weight=weight), Sigmoid()]
+        found[f"from {size}"] = [Conv2d(1, n, 3, padding=1, weight=weight), LeakyReLU(0.2)]
     return found
 
 

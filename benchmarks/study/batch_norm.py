@@ -5,7 +5,7 @@
 
 Runs are compared after as many iterations. The time of an iteration is that of the process on the CPU, since seconds on a
 clock depend on what else the machine does. It is measured here, with and without batch norm in turn, from the networks of
-the runs: so whoever prefers equal seconds can convert.
+the runs: so whoever prefers equal seconds can convert. All weights start from U(−r, r).
 
 A sample counts as the digit of the training image nearest to it. So the rarest digit's share says whether G makes all ten.
 
@@ -49,10 +49,12 @@ def take_in(folder: Path, dataset: Dataset) -> dict[str, Any]:
     counts = np.bincount(dataset.train.labels[nearest], minlength=10)
     names = "value", "D_x", "D_G_z", "validation_log_likelihood"
     command = ["python examples/dcgan.py", f"--seed {settings['seed']}", f"--learning-rate {settings['learning_rate']:g}"]
+    settings = {"weight_range": 0.035} | settings  # the first runs had no such option
+    command += [f"--weight-range {settings['weight_range']:g}"] if settings["weight_range"] != 0.035 else []
     command += [] if settings["batch_norm"] else ["--no-batch-norm"]
     return {
         "command": " ".join([*command, f"--epochs {facts['epochs']}"]),
-        **{name: settings[name] for name in ("data", "seed", "batch_norm", "learning_rate")},
+        **{name: settings[name] for name in ("data", "seed", "batch_norm", "weight_range", "learning_rate")},
         "commits": [*facts["earlier_commits"], environment["commit"]],
         "minutes": round(results["seconds_of_epochs"] / 60, 1) if results else None,
         "cores": environment["cores"],
@@ -126,11 +128,12 @@ def draw(folders: list[Path], found: list[dict[str, Any]]) -> None:
 
 
 def name_of(record: dict[str, Any]) -> str:
-    return f"{'with' if record['batch_norm'] else 'without'} batch norm, η {record['learning_rate']:g}"
+    kind = "with" if record["batch_norm"] else "without"
+    return f"{kind} batch norm, r {record['weight_range']:g}, η {record['learning_rate']:g}"
 
 
 def order(record: dict[str, Any]) -> Any:
-    return not record["batch_norm"], -record["learning_rate"], record["seed"]
+    return not record["batch_norm"], record["weight_range"], -record["learning_rate"], record["seed"]
 
 
 def table(facts: dict[str, Any]) -> str:
@@ -142,10 +145,10 @@ def table(facts: dict[str, Any]) -> str:
         test = records.score(record["evaluation"]) if record["evaluation"] else "diverged" if record["diverged"] else ""
         distinct = f"{record['distinct_samples']} of 1,000" if record["distinct_samples"] is not None else ""
         D = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
-        cells = ["yes" if record["batch_norm"] else "no", f"{record['learning_rate']:g}", record["seed"]]
+        cells = ["yes" if record["batch_norm"] else "no", *(f"{record[x]:g}" for x in ("weight_range", "learning_rate", "seed"))]
         rarest = f"{min(record['digits_of_1000'])} of 1,000"
         rows.append([*cells, record["iterations"], scores, test, distinct, rarest, D])
-    columns = ["batch norm", "η", "seed", "iterations", "validation, after each epoch", "test (fine σ)", "distinct samples"]
+    columns = ["batch norm", "r", "η", "seed", "iterations", "validation, after each epoch", "test (fine σ)", "distinct samples"]
     return markdown_table([*columns, "rarest digit", "D(x), D(G(z))"], rows)
 
 

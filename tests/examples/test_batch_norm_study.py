@@ -51,7 +51,7 @@ def test_a_record_says_what_its_run_says(train_dcgan, call, pictures, monkeypatc
 def test_the_table_has_a_row_for_each_run():
     curve = [{"value": -1.0, "D_x": 0.75, "D_G_z": 0.25, "validation_log_likelihood": nats} for nats in (1.4, 20.0)]
     evaluation = {grid: {"log_likelihood": 90.0, "standard_error": 1.0} for grid in ("authors", "fine")}
-    common = {"curve": curve, "iterations": 7, "distinct_samples": 3, "digits_of_1000": [5] * 10, "diverged": None}
+    common = {"weight_range": 0.035, "curve": curve, "iterations": 7, "distinct_samples": 3, "digits_of_1000": [5] * 10, "diverged": None}
     found = [
         common | {"batch_norm": False, "learning_rate": 0.5, "seed": 0, "evaluation": {}, "diverged": "in an iteration"},
         common | {"batch_norm": True, "learning_rate": 0.1, "seed": 1, "evaluation": evaluation},
@@ -59,7 +59,7 @@ def test_the_table_has_a_row_for_each_run():
     ]
     rest = "3 of 1,000 | 5 of 1,000 | 0.75, 0.25 |"
     assert batch_norm.table({"runs": found}).splitlines()[2:] == [
-        f"| yes | 0.1 | 0 | 7 | 1, 20 | 90.0 ± 1.0 (90.0) | {rest}",
-        f"| yes | 0.1 | 1 | 7 | 1, 20 | 90.0 ± 1.0 (90.0) | {rest}",
-        f"| no | 0.5 | 0 | 7 | 1, 20 | diverged | {rest}",
+        f"| yes | 0.035 | 0.1 | 0 | 7 | 1, 20 | 90.0 ± 1.0 (90.0) | {rest}",
+        f"| yes | 0.035 | 0.1 | 1 | 7 | 1, 20 | 90.0 ± 1.0 (90.0) | {rest}",
+        f"| no | 0.035 | 0.5 | 0 | 7 | 1, 20 | diverged | {rest}",
     ]

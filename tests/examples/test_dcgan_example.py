@@ -67,6 +67,7 @@ def test_without_batch_norm_the_nets_are_the_same_but_for_it():
     ("name", "value"),
     [
         ("width", 12),
+        ("weight_range", 0.2),
         ("batch_norm", False),
         ("batch_size", 7),
         ("k", 3),
