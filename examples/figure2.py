@@ -91,7 +91,7 @@ def kind_of(path: Path, settings: dict[str, Any]) -> Kind:
     raise DataError(f"{path}: its run was trained on {data}, known are {known}: add a line to KINDS in examples/figure2.py")
 
 
-def draw(path: Path, folders: dict[str, Any]) -> Panel:
+def panel_of(path: Path, folders: dict[str, Any]) -> Panel:
     """The panel of one run. folders: where each kind of data is, by its option."""
     checkpoint, generator = run.load_run(path)
     settings = checkpoint.configuration
@@ -142,7 +142,7 @@ def text_widths(panel: Panel, font: Any) -> list[int]:
 
 def program() -> None:
     args = parse_arguments()
-    panels = sorted((draw(path, vars(args)) for path in args.runs), key=lambda panel: panel.title)
+    panels = sorted((panel_of(path, vars(args)) for path in args.runs), key=lambda panel: panel.title)
     out = run.open_folder("figure2", args.out)
     save_png(out / "figure2.png", arranged(panels))
     print("\n".join(panel.title for panel in panels))

@@ -145,11 +145,11 @@ def table(facts: dict[str, Any]) -> str:
         test = records.score(record["evaluation"]) if record["evaluation"] else "diverged" if record["diverged"] else ""
         distinct = f"{record['distinct_samples']} of 1,000" if record["distinct_samples"] is not None else ""
         D = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
-        cells = ["yes" if record["batch_norm"] else "no", *(f"{record[x]:g}" for x in ("weight_range", "learning_rate", "seed"))]
+        cells = ["yes" if record["batch_norm"] else "no", f"{record['weight_range']:g}", f"{record['learning_rate']:g}"]
         rarest = f"{min(record['digits_of_1000'])} of 1,000"
-        rows.append([*cells, record["iterations"], scores, test, distinct, rarest, D])
-    columns = ["batch norm", "r", "η", "seed", "iterations", "validation, after each epoch", "test (fine σ)", "distinct samples"]
-    return markdown_table([*columns, "rarest digit", "D(x), D(G(z))"], rows)
+        rows.append([*cells, record["seed"], record["iterations"], scores, test, distinct, rarest, D])
+    columns = ["batch norm", "r", "η", "seed", "iterations", "validation, after each epoch", "test (fine σ)"]
+    return markdown_table([*columns, "distinct samples", "rarest digit", "D(x), D(G(z))"], rows)
 
 
 def main() -> None:

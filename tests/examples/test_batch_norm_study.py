@@ -51,7 +51,8 @@ def test_a_record_says_what_its_run_says(train_dcgan, call, pictures, monkeypatc
 def test_the_table_has_a_row_for_each_run():
     curve = [{"value": -1.0, "D_x": 0.75, "D_G_z": 0.25, "validation_log_likelihood": nats} for nats in (1.4, 20.0)]
     evaluation = {grid: {"log_likelihood": 90.0, "standard_error": 1.0} for grid in ("authors", "fine")}
-    common = {"weight_range": 0.035, "curve": curve, "iterations": 7, "distinct_samples": 3, "digits_of_1000": [5] * 10, "diverged": None}
+    common = {"weight_range": 0.035, "curve": curve, "iterations": 7, "distinct_samples": 3, "diverged": None}
+    common |= {"digits_of_1000": [5] * 10}
     found = [
         common | {"batch_norm": False, "learning_rate": 0.5, "seed": 0, "evaluation": {}, "diverged": "in an iteration"},
         common | {"batch_norm": True, "learning_rate": 0.1, "seed": 1, "evaluation": evaluation},
