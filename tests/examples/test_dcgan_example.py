@@ -17,6 +17,7 @@ from tinygan import (
     LeakyReLU,
     Linear,
     Network,
+    Noise,
     Streams,
     load_checkpoint,
     load_generator,
@@ -164,8 +165,8 @@ def test_batch_norm_behind_the_first_layer_of_D_would_hide_a_shift_of_all_sample
 
 
 def test_the_noise_reaches_the_first_samples_with_batch_norm_or_with_a_wider_start():
-    """The spread of G(z) over z at the start. With r = 0.1 and no batch norm it is that of the DCGAN, with r = 0.035 next to 0."""
-    z = dcgan.Noise("uniform", 100)(random_generator(np, 0, "z"), 200)
+    """The spread of G(z) over z. With r = 0.1 and no batch norm it is that of the DCGAN; with r = 0.035 it is next to 0."""
+    z = Noise("uniform", 100)(random_generator(np, 0, "z"), 200)
 
     def spread(**settings):
         G, _ = dcgan.networks(dcgan.DCGAN | settings, (28, 28))
