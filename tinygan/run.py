@@ -150,7 +150,9 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     folder = folder_to_resume(args.out)
     own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
     words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
-    args, _ = parser.parse_known_args([*words, *sys.argv[1:]])  # what is given comes last, and counts
+    parser.parse_known_args([*words, *sys.argv[1:]])  # so what is in run.json is checked as if it were given
+    parser.set_defaults(**own)
+    args = parser.parse_args()
     args.out = folder
     contradictions = [
         f"{name} is {value} in the run, {getattr(args, name)} now"

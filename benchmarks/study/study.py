@@ -2,7 +2,7 @@
 
     python benchmarks/study/study.py RUN [RUN …]    take in these folders of runs, finished or not; draw; print the tables
     python benchmarks/study/study.py                draw and print what is in benchmarks/results already
-    python benchmarks/study/study.py --write        write all tables of README.md, STUDY.md and ANCHORS.md between their markers
+    python benchmarks/study/study.py --write        write the tables of README.md and of all pages here between their markers
     python benchmarks/study/study.py --results DIR RUN RUN …    compare runs of your own, on any one data set, apart from these
 
 A run becomes benchmarks/results/mnist-NAME.json, where NAME is that of its folder. The file has the run's settings, commits,
@@ -29,6 +29,7 @@ from typing import Any
 import anchors
 import anneal
 import balance
+import batch_norm
 import evaluator
 import numpy as np
 from PIL import Image
@@ -41,7 +42,8 @@ from tinygan.figures import as_pixels, figure_and_axes
 
 PLOT = "curves.png"  # in the folder of the results
 ROOT = Path(__file__).parents[2]
-README, STUDY, ANCHORS = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md", ROOT / "benchmarks/study/ANCHORS.md"
+README, STUDY = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md"
+ANCHORS, BATCH_NORM = STUDY.with_name("ANCHORS.md"), STUDY.with_name("BATCH_NORM.md")
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
@@ -385,6 +387,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "runs": table_of_runs(records),
         },
         ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
+        BATCH_NORM: {"batch norm": batch_norm.table(json.loads(batch_norm.RESULTS.read_text(encoding="utf-8")))},
     }
 
 

@@ -93,6 +93,20 @@ def test_a_run_on_the_5000_images_stays_with_them_when_mnist_is_there(call, data
     assert capsys.readouterr().err.count("asked for by its name") == 3
 
 
+def test_what_run_json_says_is_checked_as_if_it_were_given(run, resume, capsys):
+    folder = run("a", "--epochs", 1)
+    (folder / "checkpoint.npz").unlink()
+    for name, value in ("variant", "other"), ("seed", "x"), ("k", -1), ("learning_rate", "fast"):
+        damaged = facts(folder)
+        damaged["configuration"][name] = value
+        (folder / "run.json").write_text(json.dumps(damaged))
+        with pytest.raises(SystemExit):
+            resume(folder)
+        assert f"--{name.replace('_', '-')}" in capsys.readouterr().err
+        damaged["configuration"][name] = mnist.recipes.MNIST[name]
+        (folder / "run.json").write_text(json.dumps(damaged))
+
+
 CONTRADICTIONS = {
     "seed": ["--seed", 1],
     "calm": ["--calm"],
