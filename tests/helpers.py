@@ -54,6 +54,9 @@ M = 5
 SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
 """Options of examples/mnist.py: its nets on the tiny set of the fixture `data`."""
 
+SMALL_DCGAN = "--width 4 --batch-size 10 --evaluate-every 2 --picture-every 1 --backend numpy".split()
+"""Options of examples/dcgan.py: its nets on the tiny set of the fixture `pictures`."""
+
 
 def arrays(thing):
     """Every array in a nest of lists, tuples and dicts."""
