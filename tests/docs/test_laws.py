@@ -28,6 +28,7 @@ TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
 CHECKER = ["probes", "protocol", "gradcheck"]
 OTHERS = [*CHECKER, "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
+OTHERS += ["generators", "reading", "figures"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
@@ -42,9 +43,12 @@ MAY_IMPORT = {
     "datasets": [*GROUND, "datasets"],
     "recipes": ENGINE,
     "report": GROUND,
+    "generators": [*ENGINE, "checkpoint"],
+    "reading": GROUND,
+    "figures": GROUND,
     **{name: ENGINE + TRAINING + OTHERS + TOP[:i] for i, name in enumerate(TOP)},
 }
-NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images"]
+NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images", "generators", "reading", "figures"]
 
 # ---- Reading the imports
 
