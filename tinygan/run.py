@@ -1,6 +1,8 @@
 """The folder of a run, and what a script that trains a GAN needs around its loop: options, settings, metrics, pictures,
 checkpoints, resume, the measurement, and a plain sentence on how the run went.
 
+    add_options(parser)
+    args = parse(parser)                         # with --resume, the options of the run
     with Run("mnist", args) as run:
         …                                        # data, model and trainer
         run.start(trainer, dataset)              # restores the trainer with --resume
@@ -150,12 +152,14 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     folder = folder_to_resume(args.out)
     own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
     words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
-    args, _ = parser.parse_known_args([*words, *sys.argv[1:]])  # what is given comes last, and counts
+    parser.parse_known_args([*words, *sys.argv[1:]])  # so what is in run.json is checked as if it were given
+    parser.set_defaults(**own)
+    args = parser.parse_args()
     args.out = folder
     contradictions = [
         f"{name} is {value} in the run, {getattr(args, name)} now"
         for name, value in own.items()
-        if name not in (*FREE, "backend") and (getattr(args, name) or None) != (value or None)
+        if (name == "smoke" or name not in (*FREE, "backend")) and (getattr(args, name) or None) != (value or None)
     ]
     if contradictions:
         raise CheckpointError(f"{folder}: {'; '.join(contradictions)}: leave these options out, or start a new run with --out")
@@ -173,7 +177,7 @@ def options_of(path: Path) -> dict[str, Any]:
         settings = load_checkpoint(checkpoint).configuration
     data = str(settings.get("data"))
     options = {name: value for name, value in settings.items() if name not in FREE} | {"smoke": data.endswith(SMOKE)}
-    options |= facts["options"]
+    options |= {name: value for name, value in facts["options"].items() if name in KEPT}
     if not options.get("data") and data.removesuffix(SMOKE) == SUBSET:  # MNIST may be there by now
         options["data"] = SUBSET
     return options
