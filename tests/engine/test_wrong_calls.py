@@ -488,6 +488,7 @@ CALLS = {
     'Noise("normal", 3)': (lambda: Noise("normal", 3), ["prior", "'normal'", "gaussian"]),
     "Noise(3)": (lambda: Noise(3, "uniform"), ["prior", 3]),
     "generate with rng=None": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, None), ["rng", "None"]),
+    "generate with rng=True": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, True), ["seed", "True"]),
     "generate with rng=-1": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, -1), ["seed", -1]),
     "generate with rng=1.5": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, 1.5), ["rng", 1.5]),
     "generate(a network)": (lambda: generate(generator(), 5), ["generator", "Generator(network, noise)"]),
