@@ -226,3 +226,10 @@ def rewrite(path, members, compression=zipfile.ZIP_STORED):
         for name, data in new.items():
             if data is not None:
                 archive.writestr(name, data)
+
+
+def require_typesettable(formula):
+    """Raise ValueError unless matplotlib's typesetter knows all of a LaTeX formula; `\\tfrac` is only a smaller `\\frac`."""
+    from matplotlib.mathtext import MathTextParser  # in here: few tests need matplotlib
+
+    MathTextParser("path").parse(f"${' '.join(formula.split())}$".replace(r"\tfrac", r"\frac"))
