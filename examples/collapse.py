@@ -376,9 +376,7 @@ def draw_gif(path: Path, runs: dict[str, dict[str, Any]], pictures: int = 25) ->
 
 def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
     figure = new_figure(figsize=(3.3 * len(runs), 6), layout="constrained")
-    for column, (name, run) in zip(
-        figure.subplots(3, len(runs), sharex=True, sharey="row").T, runs.items(), strict=True
-    ):
+    for column, (name, run) in zip(figure.subplots(3, len(runs), sharex=True, sharey="row").T, runs.items(), strict=True):
         top, middle, bottom = column
         trace, x = run["trace"], np.array(run["trace"]["progress"])
         top.plot(x, trace["D_x"], color=RED, label="D(x), data")
@@ -386,9 +384,7 @@ def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
         top.axhline(0.5, color=GREY, linestyle=":")
         top.set(title=name, ylim=(0, 1))
         middle.plot(x, trace["V"], color="black", label="V of the run's own D")
-        middle.plot(
-            [0, 1], run["fresh"], "D", color=RED, clip_on=False, zorder=3, label="V of a fresh D, before and after"
-        )
+        middle.plot([0, 1], run["fresh"], "D", color=RED, clip_on=False, zorder=3, label="V of a fresh D, before and after")
         middle.axhline(-math.log(4), color=GREY, linestyle=":", label="−log 4")
         middle.set(ylim=(-2.6, 0.1))
         bottom.step(x, trace["modes"], color="black", where="post", label="modes covered")
@@ -578,9 +574,7 @@ def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], ti
 
 def report(results: dict[str, Any]) -> None:
     """The numbers in words."""
-    print(
-        f"seeds {results['seeds']}: of each, the mean over the last quarter of its run; all runs of as many updates in all"
-    )
+    print(f"seeds {results['seeds']}: of each, the mean over the last quarter of its run; all runs of as many updates in all")
     for name, values in results["sweeps"].items():
         print(f"\n{name:18s}  modes covered      good samples        spread (ring 2.01)")
         for value, seeds in values.items():

@@ -236,9 +236,7 @@ def draw_curves(path: Path) -> None:
     figure.savefig(path, dpi=75)
 
 
-def draw_saturation(
-    path: Path, ahead: list[dict[str, Any]], level: list[dict[str, Any]], times: dict[str, Any]
-) -> None:
+def draw_saturation(path: Path, ahead: list[dict[str, Any]], level: list[dict[str, Any]], times: dict[str, Any]) -> None:
     figure = new_figure(figsize=(13, 4.2), layout="constrained")
     axes = figure.subplots(1, 3)
     cases = ("D gets ahead: data far from the samples", ahead), ("the contrary: p_data = p_g", level)
@@ -247,9 +245,7 @@ def draw_saturation(
             for kind, name in NAMES.items():
                 label = {"label": name} if i == 0 else {}
                 axis.loglog(trace["updates"], trace[kind], STYLES[kind], color=COLOURS[kind], linewidth=1.3, **label)
-            axis.loglog(
-                trace["updates"], trace["D_G_z"], ":", color="black", **({} if i else {"label": "D(G(z)), mean"})
-            )
+            axis.loglog(trace["updates"], trace["D_G_z"], ":", color="black", **({} if i else {"label": "D(G(z)), mean"}))
         axis.set(title=title, xlabel="updates of D, G frozen", ylim=(5e-4, 3e2))
     axes[0].set_ylabel("norm of ∂J/∂θ_g")
     axes[0].legend(fontsize=8, loc="lower left")
@@ -355,9 +351,7 @@ def report(results: dict[str, Any], fits: dict[str, dict[float, tuple[float, flo
             D = f"D(G(z)) {trace['D_G_z'][0]:.3f} → {trace['D_G_z'][-1]:.4f}"
             print(f"  {title}, seed {seed}: {D};  {';  '.join(norms)}")
     times = results["iterations_to_half_way"]
-    print(
-        f"then both play; iterations until G is half-way, with D ahead by {', '.join(map(str, times['ahead']))} updates"
-    )
+    print(f"then both play; iterations until G is half-way, with D ahead by {', '.join(map(str, times['ahead']))} updates")
     for kind, name in NAMES.items():
         print(f"  {name:18s}", "   ".join(" ".join(f"{time or '–':>3}" for time in row) for row in times[kind]))
     print(f"  (–: not within {LIMIT} iterations, or not before the cost overflowed)")
