@@ -4,7 +4,8 @@
     python examples/sample.py CHECKPOINT --nearest        also nearest.png (Figure 2a): does G copy training images?
     python examples/sample.py CHECKPOINT --interpolate    also interpolation.png (Figure 3)
 
-The samples are the first that the seed gives. None is picked.
+The samples are the first that the seed gives. None is picked. A CIFAR-10 model makes normalised images: samples.npy holds
+these, pictures and distances are of pixels, by the map that examples/cifar10.py draws with, for samples and photographs alike.
 """
 
 import argparse
@@ -13,8 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import ArgumentError, generate, get_backend, load_mnist, pixels, random_generator, run, to_host
-from tinygan.backend import BACKENDS
+from tinygan import (
+    ArgumentError,
+    generate,
+    get_backend,
+    load_cifar10,
+    load_mnist,
+    pixels,
+    random_generator,
+    recipes,
+    run,
+    to_host,
+)
+from tinygan.backend import BACKENDS, Array
+from tinygan.datasets import contrast_pixels, normalise_contrast
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
 
 COLUMNS = 10  # of every picture
@@ -49,22 +62,28 @@ def program() -> None:
     out = args.out or (args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent)
     out.mkdir(parents=True, exist_ok=True)
 
+    normalised = settings.get("model") in recipes.CIFAR10
+    shown = contrast_pixels if normalised else lambda samples: samples
+
     samples = to_host(generator.sample(args.n, args.seed))
     np.save(out / "samples.npy", samples, allow_pickle=False)
     shape = settings.get("image_shape") or square(samples.shape[1])  # earlier checkpoints do not have it
-    save_png(out / "samples.png", image_grid(samples[: COLUMNS**2], shape, COLUMNS))
+    save_png(out / "samples.png", image_grid(shown(samples[: COLUMNS**2]), shape, COLUMNS))
     print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
 
     if args.nearest:
-        dataset = run.trained_on(settings, load_mnist(args.data))
+        dataset = run.trained_on(settings, (load_cifar10 if normalised else load_mnist)(args.data))
+        train, test = dataset.train.images, dataset.test.images[:MEMORISATION]
+        if normalised:
+            train, test = normalised_pixels(train), normalised_pixels(test)
         rng = random_generator(xp, args.seed, "nearest")
-        fair = to_host(generate(generator, max(NEAREST, MEMORISATION), rng))
-        save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))
-        report = memorisation(fair[:MEMORISATION], dataset.test.images[:MEMORISATION], dataset.train.images)
+        fair = shown(to_host(generate(generator, max(NEAREST, MEMORISATION), rng)))
+        save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], train, dataset.image_shape, COLUMNS))
+        report = memorisation(fair[:MEMORISATION], test, train)
         print(f"{out / 'nearest.png'}: a frame holds the training image nearest to the sample on its left")
         print(report.reading)
-        test = pixels(dataset.test.images[:MEMORISATION])
-        figures = run.diversity(fair[: len(test)], test)
+        x = fair[: len(test)]
+        figures = run.diversity(pixels(x) if normalised else x, pixels(test))
         found, expected = figures["distinct_samples"], figures["distinct_data"]
         print(f"{found} of {len(test)} samples are distinct; of as many test images {expected} are.")
 
@@ -72,8 +91,14 @@ def program() -> None:
         rng = random_generator(xp, args.seed, "interpolation")
         G = generator.network
         start, end = (generator.noise(rng, LINES, G.dtype) for _ in range(2))
-        save_png(out / "interpolation.png", image_grid(interpolate(G, start, end, COLUMNS), shape, COLUMNS))
+        save_png(out / "interpolation.png", image_grid(shown(interpolate(G, start, end, COLUMNS)), shape, COLUMNS))
         print(f"{out / 'interpolation.png'}: each row follows a straight line in z space")
+
+
+def normalised_pixels(images: Array, rows: int = 1000) -> Array:
+    """Images as pictures show them once they are normalised, (n, d) uint8; so many rows at a time, to save memory."""
+    blocks = (images[first : first + rows] for first in range(0, len(images), rows))
+    return np.concatenate([contrast_pixels(normalise_contrast(block)) for block in blocks])
 
 
 def square(d: int) -> tuple[int, ...]:

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from tinygan import checks
 from tinygan.backend import Array, ArrayModule, Rng, Scalar
+from tinygan.convolution import ChannelMaxout, Conv2d, ConvTranspose2d, MaxPool2d
 from tinygan.errors import ArgumentError
 from tinygan.gan import GAN, VARIANTS, Judged, Noise
 from tinygan.init import Uniform
-from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Sigmoid
+from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
 from tinygan.network import Caches, Network
 from tinygan.optim import MomentumSGD, learning_rate_schedule, momentum_schedule
 
@@ -35,13 +36,20 @@ MNIST: dict[str, Any] = {
     "seed": 0,
     "dtype": "float32",
 }
+_CIFAR10 = MNIST | {"prior": "gaussian", "generator_width": 8000, "scale": 1.0}  # scale: what all widths are divided by
 CIFAR10: dict[str, dict[str, Any]] = {  # by the model's name
-    "fully-connected": MNIST
-    | {"prior": "gaussian", "generator_width": 8000, "discriminator_width": 1600, "learning_rate": 0.025},
+    "fully-connected": _CIFAR10 | {"model": "fully-connected", "discriminator_width": 1600, "learning_rate": 0.025},
+    "convolutional": _CIFAR10
+    | {
+        "model": "convolutional",
+        "generator_channels": 80,  # of the deconvolution's input, 10 × 10 pixels
+        "discriminator_channels": (32, 32, 192),  # after each maxout over two pieces
+        "discriminator_width": 500,
+        "batch_size": 128,
+        "learning_rate": 0.004,
+    },
 }
-for _name in CIFAR10:
-    CIFAR10[_name] |= {"model": _name, "scale": 1.0}  # scale: what all widths are divided by
-PIXELS = 32 * 32 * 3  # of CIFAR-10's images
+IMAGE, PIXELS = (32, 32, 3), 32 * 32 * 3  # of CIFAR-10
 PIECES = 5  # of each maxout unit
 KEEP_IMAGE, KEEP_HIDDEN = 0.8, 0.5  # dropout in D: the probability of keeping an input of a layer
 DECAY = 1.000004  # of η, per update
@@ -204,8 +212,46 @@ def _fully_connected(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Lay
     return G, D
 
 
+def _convolutional(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:
+    scale = settings["scale"]
+    g, g2 = _Width(settings["generator_width"], scale), _Width(settings["generator_channels"], scale)
+    G = [
+        Linear(settings["noise"], g.n, weight=Uniform(0.05)),
+        ReLU(),
+        Linear(g.n, 100 * g2.n, weight=g.range(0.05)),
+        Sigmoid(),
+        Reshape((10, 10, g2.n)),
+        ConvTranspose2d(g2.n, 3, 5, stride=3, weight=g2.range(0.05), bias=np.zeros(IMAGE)),
+        Reshape((PIXELS,)),
+    ]
+    # Convolutions are fast only with many channels, so these are divided by √scale alone.
+    c1, c2, c3 = (_Width(channels, scale**0.5) for channels in settings["discriminator_channels"])
+    d = _Width(settings["discriminator_width"], scale)
+    D = [
+        Dropout(KEEP_IMAGE),
+        Reshape(IMAGE),
+        Conv2d(3, 2 * c1.n, 8, padding=4, weight=Uniform(0.005)),
+        ChannelMaxout(2),
+        MaxPool2d(4, 2),
+        Dropout(KEEP_HIDDEN),
+        Conv2d(c1.n, 2 * c2.n, 8, padding=3, weight=c1.range(0.005)),
+        ChannelMaxout(2),
+        MaxPool2d(4, 2),
+        Dropout(KEEP_HIDDEN),
+        Conv2d(c2.n, 2 * c3.n, 5, padding=3, weight=c2.range(0.005)),
+        ChannelMaxout(2),
+        MaxPool2d(2, 2),
+        Reshape((25 * c3.n,)),
+        Dropout(KEEP_HIDDEN),
+        Maxout(25 * c3.n, d.n, PIECES, weight=c3.range(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Linear(d.n, 1, weight=d.range(0.005)),
+    ]
+    return G, D
+
+
 class _Width:
-    """n, the width of a layer: that of the paper, divided by a scale."""
+    """n, the width of a layer, or its channels: those of the paper, divided by a scale."""
 
     def __init__(self, paper: int, scale: float) -> None:
         self.paper, self.n = paper, max(1, round(paper / scale))
@@ -215,7 +261,8 @@ class _Width:
         return Uniform(radius * (self.paper / self.n) ** 0.5)
 
 
-MODELS = {"fully-connected": _fully_connected}
+MODELS = {"fully-connected": _fully_connected, "convolutional": _convolutional}
+"""The layers of G and of D of each CIFAR-10 model, from all its settings."""
 
 
 def momentum(settings: Mapping[str, Any]) -> Callable[[int], float]:
