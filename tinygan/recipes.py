@@ -43,7 +43,7 @@ CIFAR10: dict[str, dict[str, Any]] = {  # by the model's name
     | {
         "model": "convolutional",
         "generator_channels": 80,  # of the deconvolution's input, 10 × 10 pixels
-        "discriminator_channels": (32, 32, 192),  # after each maxout over two pieces
+        "discriminator_channels": [32, 32, 192],  # after each maxout over two pieces
         "discriminator_width": 500,
         "batch_size": 128,
         "learning_rate": 0.004,
