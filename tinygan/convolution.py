@@ -1,20 +1,27 @@
 """Convolution, transposed convolution, and two kinds of maxima: the layers for images (m, h, w, c), channels last.
 
-Two linear maps do all the work of both convolutions, and each is the transpose of the other:
+Both convolutions are made of A, the linear map that writes the windows of the images as rows (im2col), and its transpose:
 
-    A    windows as rows (im2col): an image (h, w, c) becomes one row of kh·kw·c numbers for each place of the window
-    Aᵀ   the fold (col2im): each row is added back into the image, where its window was
+    A    each window of an image (h, w, c) becomes a row of kh·kw·c numbers
+    Aᵀ   each row is added back into the image, where its window was (col2im)
 
-A convolution is a product with the rows, y = A(x) W. The other equations follow from ⟨A x, r⟩ = ⟨x, Aᵀ r⟩:
+Their equations follow from each other by ⟨A x, r⟩ = ⟨x, Aᵀ r⟩:
 
     Conv2d             y = A(x) W        ∂L/∂W = A(x)ᵀ dy        ∂L/∂x = Aᵀ(dy Wᵀ)
     ConvTranspose2d    y = Aᵀ(x Wᵀ)      ∂L/∂W = A(dy)ᵀ x        ∂L/∂x = A(dy) W
 
+A(x) is kh·kw times as large as x. So only a part of it is made, along the width, and only for a few images at a time:
+
+    S    strips: for each place of the window along the width, the kw columns that it covers, over the whole height
+    Sᵀ   the fold: each strip is added back into the image, where its columns were
+
+A strip is one row of h·kw·c numbers, row by row of the image. A window is kh rows of its strip: numbers that lie side by
+side. So the products above are products with slices of S, and nothing is copied along the height.
+
 Shape letters: m minibatch, h and w rows and columns of the input, h' and w' of the output, c channels, kh and kw rows and
-columns of the kernel, s stride, p padding.
+columns of the kernel, s stride, p padding, b images of a block, n channels on the other side of W.
 """
 
-import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -36,10 +43,12 @@ BLOCK = 4 * 2**20
 class Windows(NamedTuple):
     """The places of a window in an image: its size, the step from one place to the next, the zeros around the image.
 
-    places(h, w)      (h', w'),  h' = ⌊(h + 2p − kh)/s⌋ + 1,  w' likewise
-    rows(x)           A(x): (b, h, w, c) -> (b·h'·w', kh·kw·c)
-    fold(rows, h, w)  Aᵀ: (kh, kw, c, h', w', b) -> (c, h, w, b). The images come last, so that long runs of numbers are
-                      added at once.
+    places(h, w)       (h', w'),  h' = ⌊(h + 2p − kh)/s⌋ + 1,  w' likewise
+    strips(x)          S: (b, h, w, c) -> (b·w', h, kw·c)
+    fold(row, w)       Sᵀ of one row of images: (kw, c, w', b) -> (c, w, b). The images come last: long runs are added at once.
+    correlate(x, W)    A(x) W + bias
+    weights(x, y)      A(x)ᵀ y
+    spread(y, W, h, w) Aᵀ(y Wᵀ)       with x (m, h, w, c), y (m, h', w', n), W (kh, kw, c, n)
     """
 
     kernel: Pair
@@ -50,45 +59,62 @@ class Windows(NamedTuple):
         (kh, kw), (sh, sw), (ph, pw) = self
         return (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
 
-    def rows(self, x: Array) -> Array:
-        xp, (b, h, w, c) = get_array_module(x), x.shape
-        (kh, kw), (sh, sw), (ph, pw) = self
-        if ph or pw:
-            padded = xp.zeros((b, h + 2 * ph, w + 2 * pw, c), x.dtype)
-            padded[:, ph : ph + h, pw : pw + w] = x
-            x = padded
-        windows = xp.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(1, 2))[:, ::sh, ::sw]
-        return xp.ascontiguousarray(windows.transpose(0, 1, 2, 4, 5, 3)).reshape(-1, kh * kw * c)
+    def strips(self, x: Array) -> Array:
+        xp, (b, h, w, c), kw, pw = get_array_module(x), x.shape, self.kernel[1], self.padding[1]
+        padded = xp.zeros((b, h, w + 2 * pw, c), x.dtype)
+        padded[:, :, pw : pw + w] = x
+        windows = xp.lib.stride_tricks.sliding_window_view(padded, kw, axis=2)[:, :, :: self.stride[1]]
+        return xp.ascontiguousarray(windows.transpose(0, 2, 1, 4, 3)).reshape(-1, h, kw * c)
 
-    def fold(self, rows: Array, h: int, w: int) -> Array:
-        (kh, kw), (sh, sw), (ph, pw) = self
-        c, places_h, places_w, b = rows.shape[2:]
-        image = get_array_module(rows).zeros((c, h + 2 * ph, w + 2 * pw, b), rows.dtype)
-        for u, v in itertools.product(range(kh), range(kw)):
-            image[:, u : u + places_h * sh : sh, v : v + places_w * sw : sw] += rows[u, v]
-        return image[:, ph : ph + h, pw : pw + w]
+    def fold(self, row: Array, w: int) -> Array:
+        (kw, c, places_w, b), sw, pw = row.shape, self.stride[1], self.padding[1]
+        padded = get_array_module(row).zeros((c, w + 2 * pw, b), row.dtype)
+        for v in range(kw):
+            padded[:, v : v + places_w * sw : sw] += row[v]
+        return padded[:, pw : pw + w]
 
-    def blocks(self, x: Array) -> Iterator[tuple[slice, Array]]:
-        """A(x), a few images at a time."""
-        h, w = self.places(*x.shape[1:3])
-        for images in blocks(x, len(x) * h * w * x.shape[3] * self.kernel[0] * self.kernel[1]):
-            yield images, self.rows(x[images])
+    def rows(self, x: Array) -> Iterator[tuple[slice, int, slice, Array]]:
+        """A(x) in parts: (images, i, own, rows). These images' windows at height i, without rows in the padding."""
+        for images in blocks(x, x.size * self.kernel[1] // self.stride[1]):
+            strips = self.strips(x[images])
+            for i in range(self.places(*x.shape[1:3])[0]):
+                top = i * self.stride[0] - self.padding[0]
+                own = slice(max(0, -top), min(self.kernel[0], x.shape[1] - top))
+                yield images, i, own, strips[:, top + own.start : top + own.stop].reshape(len(strips), -1)
+
+    def correlate(self, x: Array, W: Array, bias: Array | None = None) -> Array:
+        xp, shape, n = get_array_module(x), self.places(*x.shape[1:3]), W.shape[3]
+        y = xp.empty((len(x), *shape, n), x.dtype)
+        bias = xp.broadcast_to(xp.zeros(n, x.dtype) if bias is None else bias, (*shape, n))
+        for images, i, own, rows in self.rows(x):
+            product = rows @ W[own].reshape(-1, n)
+            xp.add(product.reshape(-1, shape[1], n), bias[i], out=y[images, i])
+        return y
+
+    def weights(self, x: Array, y: Array, dW: Array) -> None:
+        dW[...] = 0
+        for images, i, own, rows in self.rows(x):
+            dW[own] += (rows.T @ y[images, i].reshape(len(rows), -1)).reshape(-1, *dW.shape[1:])
 
     def spread(self, y: Array, W: Array, h: int, w: int) -> Array:
-        """Aᵀ(y Wᵀ), of y (m, h', w', n) and W (kh, kw, c, n): images (m, h, w, c), a few at a time."""
         xp, (m, places_h, places_w, n), (kh, kw, c, _) = get_array_module(y), y.shape, W.shape
-        x = xp.empty((m, h, w, c), y.dtype)
-        for images in blocks(y, m * places_h * places_w * c * kh * kw):
-            columns = xp.ascontiguousarray(y[images].transpose(3, 1, 2, 0))  # y Wᵀ as (W yᵀ)ᵀ: the images come last
-            rows = (W.reshape(-1, n) @ columns.reshape(n, -1)).reshape(kh, kw, c, *columns.shape[1:])
-            x[images] = self.fold(rows, h, w).transpose(3, 1, 2, 0)
+        sh, ph, x = self.stride[0], self.padding[0], xp.empty((m, h, w, c), y.dtype)
+        W = xp.ascontiguousarray(W[::-1].transpose(1, 2, 0, 3))  # (kw, c, kh, n), upside down: u falls where i rises
+        for images in blocks(y, y.size):
+            columns = xp.ascontiguousarray(y[images].transpose(2, 0, 1, 3)).reshape(-1, places_h, n)  # (w'·b, h', n)
+            for row in range(h):  # Σ y[i] W[u]ᵀ over all places i whose u-th row it is: s i + u − p = row
+                start = max(0, -((kh - 1 - ph - row) // sh))
+                stop = max(start, min(places_h, (row + ph) // sh + 1))
+                u = kh - 1 - ph - row + sh * start
+                own = W[:, :, u : u + sh * (stop - start) : sh].reshape(kw * c, -1)
+                product = own @ columns[:, start:stop].reshape(len(columns), -1).T
+                x[images, row] = self.fold(product.reshape(kw, c, places_w, -1), w).transpose(2, 1, 0)
         return x
 
 
 def blocks(x: Array, values: int) -> Iterator[slice]:
     """Slices of the minibatch x, which needs this many values in all: few images on the CPU, all at once on a device."""
-    step = len(x) * BLOCK // max(1, values * x.itemsize) if isinstance(x, np.ndarray) else len(x)
-    step = max(1, min(step, len(x)))
+    step = max(1, len(x) * BLOCK // max(1, values * x.itemsize) if isinstance(x, np.ndarray) else len(x))
     return (slice(start, start + step) for start in range(0, len(x), step))
 
 
@@ -134,9 +160,9 @@ class _Convolution(Layer):
         return h, w
 
     def _bias_gradient(self, dy: Array, grads: dict[str, Array]) -> None:
-        if "b" in grads:
-            axes = (0,) if grads["b"].ndim == 3 else (0, 1, 2)
-            get_array_module(dy).sum(dy, axis=axes, out=grads["b"])
+        if "b" in grads:  # the sum over an image first: a single sum of all values in float32 would be rounded more
+            each = dy if grads["b"].ndim == 3 else dy.sum(axis=(1, 2))
+            get_array_module(dy).sum(each, axis=0, out=grads["b"])
 
     def config(self) -> dict[str, Any]:
         shape = self.declarations["b"][0] if "b" in self.declarations else None
@@ -171,22 +197,14 @@ class Conv2d(_Convolution):
         if h < self.kernel[0] or w < self.kernel[1]:
             given = f"an input of shape {x.shape}, {h} × {w} with its padding"
             raise ArgumentError(f"{self!r}: the kernel, {self.kernel[0]} × {self.kernel[1]}, is larger than {given}")
-        y = get_array_module(x).empty((len(x), *self._output(x, *self.windows.places(*x.shape[1:3])), self.c_out), x.dtype)
-        for images, rows in self.windows.blocks(x):
-            part = y[images]
-            get_array_module(x).matmul(rows, self.W.reshape(-1, self.c_out), out=part.reshape(-1, self.c_out))
-            if "b" in self.declarations:
-                part += self.b
-        return y, x
+        self._output(x, *self.windows.places(*x.shape[1:3]))
+        return self.windows.correlate(x, self.W, self.params.get("b")), x
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
-        x, dy = cache, get_array_module(cache).ascontiguousarray(dy)
+        x = cache
         if grads is not None:
+            self.windows.weights(x, dy, grads["W"])
             self._bias_gradient(dy, grads)
-            dW = grads["W"].reshape(-1, self.c_out)
-            dW[...] = 0
-            for images, rows in self.windows.blocks(x):
-                dW += rows.T @ dy[images].reshape(-1, self.c_out)
         return self.windows.spread(dy, self.W, *x.shape[1:3]) if need_dx else None
 
 
@@ -213,25 +231,16 @@ class ConvTranspose2d(_Convolution):
         require_images(self, x, self.c_in)
         h, w = self._output(x, *(s * (n - 1) + k - 2 * p for n, k, s, p in zip(x.shape[1:3], *self.windows, strict=True)))
         y = self.windows.spread(x, self.W, h, w)
-        if "b" in self.declarations:
+        if "b" in self.params:
             y += self.b
         return y, x
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
-        x, xp = cache, get_array_module(cache)
-        if grads is None and not need_dx:
-            return None
-        dx = xp.empty(x.shape, x.dtype) if need_dx else None
+        x = cache
         if grads is not None:
+            self.windows.weights(dy, x, grads["W"])
             self._bias_gradient(dy, grads)
-            dW = grads["W"].reshape(-1, self.c_in)
-            dW[...] = 0
-        for images, rows in self.windows.blocks(dy):
-            if grads is not None:
-                dW += rows.T @ x[images].reshape(-1, self.c_in)
-            if dx is not None:
-                xp.matmul(rows, self.W.reshape(-1, self.c_in), out=dx[images].reshape(-1, self.c_in))
-        return dx
+        return self.windows.correlate(dy, self.W) if need_dx else None
 
 
 class MaxPool2d(Layer):
@@ -302,10 +311,15 @@ class ChannelMaxout(Layer):
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         if not need_dx:
             return None
-        x, y = cache
-        dx = get_array_module(x).zeros(x.shape, x.dtype)
+        (x, y), xp = cache, get_array_module(dy)
+        dx = xp.empty(x.shape, x.dtype)
         for images in blocks(x, SMALL * x.size):
-            share(dy[images], self._parts(x[images]), y[images], self._parts(dx[images]))
+            rest = dy[images]  # what no piece has received yet: the last one receives all of it
+            *others, (_, last) = zip(self._parts(x[images]), self._parts(dx[images]), strict=True)
+            for part, dpart in others:
+                xp.multiply(rest, part == y[images], out=dpart)
+                rest = rest - dpart
+            last[...] = rest
         return dx
 
     def _parts(self, x: Array) -> list[Array]:
@@ -344,14 +358,11 @@ def share(dy: Array, parts: list[Array], y: Array, dparts: list[Array]) -> None:
         rest[head] -= taken
 
 
-def require_images(layer: Layer, x: Array, channels: int | None = None) -> None:
+def require_images(layer: Layer, x: Array, channels: int | str = "c") -> None:
     """Raise ArgumentError unless x is images, with this many channels."""
-    c = "c" if channels is None else channels
-    if x.ndim != 4:
-        remedy = f": put Reshape((h, w, {c})) before it" if x.ndim == 2 else ""
-        raise ArgumentError(f"{layer!r} needs images (m, h, w, {c}), not an input of shape {x.shape}{remedy}")
-    if channels is not None and x.shape[3] != channels:
-        raise ArgumentError(f"{layer!r} needs images (m, h, w, {c}), channels last, not an input of shape {x.shape}")
+    if x.ndim != 4 or channels not in ("c", x.shape[3]):
+        remedy = f": put Reshape((h, w, {channels})) before it" if x.ndim == 2 else ""
+        raise ArgumentError(f"{layer!r} needs images (m, h, w, {channels}), not an input of shape {x.shape}{remedy}")
 
 
 def short(sizes: Pair) -> int | list[int]:

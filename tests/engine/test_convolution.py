@@ -197,21 +197,39 @@ def test_a_convolution_of_one_pixel_is_linear():
 
 
 @pytest.mark.parametrize("seed", range(0, 240, 8))
-def test_the_fold_is_the_transpose_of_the_windows(xp, seed):
-    """⟨A x, r⟩ = ⟨x, Aᵀ r⟩, and A(x) are the windows."""
+def test_the_fold_is_the_transpose_of_the_strips(xp, seed):
+    """⟨S x, r⟩ = ⟨x, Sᵀ r⟩, and S(x) are the columns that the window covers."""
     m, (h, w), kernel, stride, padding, c, _ = drawn(seed)
     windows, rng = Windows(kernel, stride, padding), np.random.default_rng(seed)
     x = rng.standard_normal((m, h, w, c))
-    places = windows.places(h, w)
-    r = rng.standard_normal((m, *places, *kernel, c))
-    Ax = host(windows.rows(xp.asarray(x)))
-    ATr = host(windows.fold(xp.asarray(np.ascontiguousarray(r.transpose(3, 4, 5, 1, 2, 0))), h, w)).transpose(3, 1, 2, 0)
-    assert ATr.shape == x.shape
-    assert (Ax * r.reshape(Ax.shape)).sum() == pytest.approx((x * ATr).sum(), rel=1e-12, abs=1e-12)
-    Ax, around = Ax.reshape(r.shape), padded(x, padding)
+    places, kw = windows.places(h, w)[1], kernel[1]
+    r = rng.standard_normal((m, places, h, kw, c))
+    Sx = host(windows.strips(xp.asarray(x))).reshape(r.shape)
+    rows = [windows.fold(xp.asarray(np.ascontiguousarray(row)), w) for row in r.transpose(2, 3, 4, 1, 0)]
+    STr = np.stack([host(row) for row in rows]).transpose(3, 0, 2, 1)
+    assert STr.shape == x.shape
+    assert (Sx * r).sum() == pytest.approx((x * STr).sum(), rel=1e-12, abs=1e-12)
+    around = padded(x, (0, padding[1]))
+    for j in range(places):
+        assert (Sx[:, j] == around[:, :, j * stride[1] : j * stride[1] + kw]).all()
+
+
+@pytest.mark.parametrize("seed", range(0, 240, 8))
+def test_the_windows_and_their_transpose(xp, seed):
+    """⟨A x, r⟩ = ⟨x, Aᵀ r⟩, and A(x) are the windows: as they come with W = 1."""
+    m, image, kernel, stride, padding, c, _ = drawn(seed)
+    windows, rng = Windows(kernel, stride, padding), np.random.default_rng(seed)
+    places, numbers = windows.places(*image), math.prod(kernel) * c
+    x, r = rng.standard_normal((m, *image, c)), rng.standard_normal((m, *places, numbers))
+    one = xp.asarray(np.eye(numbers).reshape(*kernel, c, numbers))
+    Ax = host(windows.correlate(xp.asarray(x), one))
+    ATr = host(windows.spread(xp.asarray(r), one, *image))
+    assert (Ax * r).sum() == pytest.approx((x * ATr).sum(), rel=1e-12, abs=1e-12)
+    around = padded(x, padding)
     for i, j in np.ndindex(*places):
         top, left = i * stride[0], j * stride[1]
-        assert (Ax[:, i, j] == around[:, top : top + kernel[0], left : left + kernel[1]]).all()
+        window = around[:, top : top + kernel[0], left : left + kernel[1]]
+        assert (Ax[:, i, j] == window.reshape(m, -1)).all()
 
 
 @pytest.mark.parametrize("seed", range(0, 240, 24))
