@@ -100,17 +100,17 @@ def draw(record: dict[str, Any], path: Path) -> None:
         stages = net["stages"]
         axis.semilogy([net["input"], *(stage["spread"] for stage in stages)], "o-")
         axis.set_xticks(range(len(stages) + 1), ["input", *(stage["stage"] for stage in stages)], rotation=45, ha="right")
-        axis.set_title(f"{name}: standard deviation over {'noise' if name == 'G' else 'images'}, after each stage")
+        axis.set_title(f"{name}: spread over {'noise' if name == 'G' else 'images'} after each layer")
         weights = [p for p in net["parameters"] if p["name"].endswith("W")]
         below.semilogy([p["change"] / p["size"] for p in weights], "s-", label="of one minibatch")
         mean = [record["learning_rate"] * p["mean_gradient"] / p["size"] for p in weights]
         below.semilogy(mean, "x:", label=f"of the mean over {record['minibatches']}")
         below.set_xticks(range(len(weights)), [p["name"] for p in weights])
-        below.set_title(f"{name}: relative change of each W by the first update, η‖∇W‖/‖W‖")
+        below.set_title(f"{name}: η‖∇W‖/‖W‖, the first update of each W")
         below.legend()
         for each in axis, below:
             each.grid(alpha=0.3)
-    figure.suptitle("CIFAR-10, convolutional, as released, at its start")
+    figure.suptitle("The convolutional CIFAR-10 model as released, at its start")
     with write_atomically(path) as file:
         figure.savefig(file, format="png", dpi=80)
 
