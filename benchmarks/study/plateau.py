@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from records import RESULTS, keep_record
 
-from tinygan import GAN, Dropout, Streams, Trainer, load_cifar10, recipes, run, value_function
+from tinygan import GAN, Adam, Dropout, Streams, Trainer, load_cifar10, recipes, run, value_function
 from tinygan.backend import Array, write_atomically
 from tinygan.datasets import Dataset, contrast_pixels, normalise_contrast
 from tinygan.images import image_grid, save_png
@@ -204,8 +204,11 @@ def departed(args: argparse.Namespace, dataset: Dataset) -> tuple[GAN, Trainer]:
         widen(gan.D, args.discriminator_gain)
     deconvolution = next(layer for layer in gan.G.layers if type(layer).__name__ == "ConvTranspose2d")
     deconvolution.W[...] *= args.deconvolution
-    if args.generator_rate != 1:
-        gan.G_optimizer.learning_rate = args.learning_rate * args.generator_rate
+    rates = {"G": args.learning_rate * args.generator_rate, "D": args.learning_rate}
+    if args.adam:
+        gan.G_optimizer, gan.D_optimizer = (Adam(gan.players[name].network.theta, rates[name], args.adam) for name in "GD")
+    elif args.generator_rate != 1:
+        gan.G_optimizer.learning_rate = rates["G"]
     return gan, trainer
 
 
@@ -216,7 +219,7 @@ def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
     z = gan.noise(Streams(args.seed, 0)["picture"], 50, gan.G.dtype)
     if args.picture:
         save_png(args.picture, image_grid(contrast_pixels(gan.G(z)), dataset.image_shape, 10))
-    names = ("learning_rate", "batch_size", "calm", "discriminator_gain", "deconvolution", "generator_rate")
+    names = ("adam", "learning_rate", "batch_size", "calm", "discriminator_gain", "deconvolution", "generator_rate")
     departure = {name: getattr(args, name) for name in names}
     return {"name": args.name, "departure": departure, "rows": rows, "gone": gone, "minutes": round(minutes, 2)}
 
@@ -237,6 +240,7 @@ def main() -> None:
     add("--faster", type=float, default=1.0, help="flow: what η is multiplied by")
     add("--name", help="search: a name for the departure")
     add("--learning-rate", type=float, default=0.004)
+    add("--adam", type=float, default=0.0, help="search: Adam with this β₁ and a constant η; 0: momentum, as released")
     add("--generator-rate", type=float, default=1.0, help="search: G's η in units of D's, constant")
     add("--discriminator-gain", type=float, default=0.0, help="search: D starts in ±gain·√(3/n); 0: as released")
     add("--deconvolution", type=float, default=1.0, help="search: what the deconvolution's range is multiplied by")
