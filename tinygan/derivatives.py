@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygan import named
 from tinygan.backend import Array, Rng, Scalar, random_generator
 from tinygan.convolution import ChannelMaxout, Conv2d, ConvTranspose2d, MaxPool2d
+from tinygan.errors import ArgumentError
 from tinygan.gan import VARIANTS, Batch, Noise
 from tinygan.gradcheck import TOLERANCE, Report, compare_cost, examine_layer, merge
 from tinygan.init import Uniform
@@ -215,16 +217,22 @@ for _normalised, _variant, _player in itertools.product((False, True), VARIANTS,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command. It has no arguments."""
+    """Declare what `command` reads."""
     parser.description = (
-        "Compare every derivative in tinygan with central differences in float64: each layer, each cost (up to logits "
-        "of 100), and the gradients that whole training steps give to the optimiser. Exit code 1 if a relative error "
-        f"exceeds {TOLERANCE:g} or a layer breaks its protocol. How the error is defined: help(tinygan.gradcheck)."
+        "Compare every derivative in tinygan with central differences in float64: each layer, each cost (up to logits of 100), "
+        "and the gradients that whole training steps give to the optimiser. Or check layers of your own, if they are named: "
+        "their derivatives, and all else that a layer must do. Exit code 0 if all pass, 1 if a relative error exceeds "
+        f"{TOLERANCE:g} or a layer breaks its protocol, 2 for a mistake in the call."
     )
+    named.add_arguments(parser)
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the table, row by row."""
+    """Print the table of tinygan's own derivatives, row by row; or check the layers that are named."""
+    if args.layers:
+        return named.command(args)
+    if args.input or args.seed is not None or args.json:
+        raise ArgumentError("--input, --seed and --json are for your own layers: name one, such as mylayers:Softplus")
     start, width = time.perf_counter(), max(map(len, ROWS))
     print(f"{'derivative of':{width}}  entries  directions  worst relative error")
     reports = []

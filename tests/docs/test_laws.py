@@ -26,13 +26,15 @@ ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "net
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
-OTHERS = ["gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
+OTHERS = ["protocol", "gradcheck", "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
     **{name: ENGINE + TRAINING for name in TRAINING},
-    "gradcheck": [*GROUND, *LAYERS, "network"],
-    "derivatives": [*ENGINE, "gradcheck"],
+    "protocol": [*GROUND, *LAYERS, "network"],
+    "gradcheck": [*GROUND, *LAYERS, "protocol"],
+    "named": [*GROUND, "layers", "protocol", "gradcheck"],
+    "derivatives": [*ENGINE, "gradcheck", "named"],
     "parzen": [*GROUND, "network"],
     "images": [*GROUND, "network"],
     "datasets": [*GROUND, "datasets"],
@@ -45,13 +47,17 @@ NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", 
 # ---- Reading the imports
 
 
-parsed = functools.cache(ast.parse)
+@functools.cache
+def nodes(source):
+    """All nodes of a file's syntax tree. Every law asks for them, so they are gathered once."""
+    return tuple(ast.walk(ast.parse(source)))
 
 
 def breach(file, node, words):
     return f"{file}:{node.lineno}: {words}"
 
 
+@functools.cache
 def module_of(file):
     """tinygan/datasets/idx.py is "tinygan.datasets.idx", tinygan/__init__.py is "tinygan"; a script goes by its stem."""
     parts = list(Path(file).with_suffix("").parts)
@@ -63,7 +69,7 @@ def module_of(file):
 def imports(file, house):
     """(node, module, name) for all imports of a file; name is None where the module itself is imported."""
     package = list(Path(file).parent.parts)
-    for node in ast.walk(parsed(house[file])):
+    for node in nodes(house[file]):
         if isinstance(node, ast.Import):
             yield from ((node, alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -133,7 +139,7 @@ def the_engine_imports_no_training_run_datasets_or_recipes(house):
     return [
         breach(file, node, f"the engine imports {module}")
         for file, node, module in inner(house)
-        if room(module_of(file)) in [*ENGINE, "gradcheck"] and is_own(module) and room(module) in NOT_THE_ENGINES
+        if room(module_of(file)) in [*ENGINE, "protocol", "gradcheck"] and is_own(module) and room(module) in NOT_THE_ENGINES
     ]
 
 
@@ -203,15 +209,14 @@ def only_the_backend_imports_cupy(house):
 def sys_path_is_nowhere(house):
     found = []
     for file, source in house.items():
-        tree = parsed(source)
         names = {
             alias.asname or alias.name
-            for node in ast.walk(tree)
+            for node in nodes(source)
             if isinstance(node, ast.Import)
             for alias in node.names
             if alias.name == "sys"
         }
-        for node in ast.walk(tree):
+        for node in nodes(source):
             imported = isinstance(node, ast.ImportFrom) and node.module == "sys" and "path" in [a.name for a in node.names]
             used = isinstance(node, ast.Attribute) and node.attr == "path" and getattr(node.value, "id", None) in names
             if imported or used:
@@ -225,9 +230,8 @@ def no_private_name_is_used_outside_its_module(house):
     for file, source in house.items():
         if file.startswith("tests/"):
             continue
-        tree = parsed(source)
-        own = set(private_definitions(tree))
-        for node in ast.walk(tree):
+        own = set(private_definitions(source))
+        for node in nodes(source):
             if isinstance(node, ast.ImportFrom):
                 used = [alias.name for alias in node.names]
             elif isinstance(node, ast.Attribute):
@@ -248,9 +252,9 @@ def is_private(name):
     return isinstance(name, str) and name.startswith("_") and not name.startswith("__")
 
 
-def private_definitions(tree):
+def private_definitions(source):
     """Names that a file defines: functions, classes, variables, and attributes that its own methods set on self or cls."""
-    for node in ast.walk(tree):
+    for node in nodes(source):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -269,7 +273,7 @@ def nothing_is_pickled(house):
         if file.startswith("tests/"):
             continue
         found += [breach(file, node, module) for node, module, _ in imports(file, house) if module.split(".")[0] in PICKLES]
-        for node in ast.walk(parsed(source)):
+        for node in nodes(source):
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle" and getattr(node.value, "value", None) is not False:
                 found.append(breach(file, node.value, "allow_pickle"))
     return found
