@@ -4,6 +4,8 @@
     python benchmarks/study/plateau.py flow --scale 16 --faster 50  train, with η × 50, until something moves
     python benchmarks/study/plateau.py search --discriminator-gain 1    train with a departure, and see what becomes of it
 
+    python benchmarks/study/plateau.py tables                           write the tables of PLATEAU.md
+
 With --record each writes a record into benchmarks/results/plateau.json. PLATEAU.md says what was found.
 """
 
@@ -11,11 +13,12 @@ import argparse
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from records import RESULTS, keep_record
+from records import RESULTS, filled, keep_record, markdown_table, read_records
 
 from tinygan import GAN, Adam, Dropout, Streams, Trainer, load_cifar10, recipes, run, value_function
 from tinygan.backend import Array, write_atomically
@@ -26,6 +29,7 @@ from tinygan.network import Network
 
 RECORDS = RESULTS / "plateau.json"
 PICTURE = RESULTS / "plateau.png"
+PAGE = Path(__file__).with_name("PLATEAU.md")
 MOVED = 0.05  # nats of V from −log 4: D has begun to learn (the bound of run.verdict)
 MINIBATCHES = 8  # over which a gradient is averaged, to see how much of it points the same way
 
@@ -224,13 +228,65 @@ def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
     return {"name": args.name, "departure": departure, "rows": rows, "gone": gone, "minutes": round(minutes, 2)}
 
 
+# ---- The page
+
+
+def moved(rows: Sequence[Row]) -> int | None:
+    """The iteration at which V was first seen further than MOVED from −log 4."""
+    return next((row["iteration"] for row in rows if abs(row["value"] + np.log(4)) > MOVED), None)
+
+
+def speed(record: dict[str, Any], name: str) -> float:
+    """Σ‖∇‖² of one player, of one minibatch: by its own update its cost falls by η times as much."""
+    return float(sum(p["gradient"] ** 2 for p in record["networks"][name]["parameters"]))
+
+
+def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The tables of PLATEAU.md."""
+    at_start, flows, tries = ([r for r in records if r["what"] == what] for what in ("start", "flow", "search"))
+    rows: dict[str, list[list[Any]]] = {"start": [], "flow": [], "search": []}
+    for record in at_start:
+        for name, net in record["networks"].items():
+            stages = [stage for stage in net["stages"] if stage["stage"].startswith(("linear", "conv", "deconv", "maxout"))]
+            weights = [p for p in net["parameters"] if p["name"].endswith("W")]
+            if name == "D":  # a convolution's pieces are not taken for its outputs: its maxout follows
+                stages = [stage for stage in stages if not stage["stage"].startswith("conv")]
+            for stage, p in zip(stages, weights, strict=True):
+                change = p["change"] / p["size"]
+                rows["start"].append([f"{name}.{p['name']}", f"{stage['spread']:.1e}", f"{p['gradient']:.1e}", f"{change:.1e}"])
+    for record in sorted(flows, key=lambda record: (-record["scale"], record["faster"])):
+        found, c = moved(record["rows"]), record["faster"]
+        seen = f"{found} × {c:g} = {found * c:,.0f}" if found else f"not within {record['rows'][-1]['iteration'] * c:,.0f}"
+        last = record["rows"][-1]
+        ends = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
+        rows["flow"].append([f"{record['scale']:g}", record["batch_size"], f"{c:g}", seen, ends, f"{record['minutes']:.0f}"])
+    for record in tries:
+        d, last = record["departure"], record["rows"][-1]
+        game = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
+        optimiser = f"Adam, β₁ {d['adam']:g}" if d["adam"] else "momentum"
+        rates = f"{d['learning_rate']:g}, {d['learning_rate'] * d['generator_rate']:g}"
+        ranges = f"{d['discriminator_gain'] or 'as released'}, × {d['deconvolution']:g}"
+        size = f"{last['sample_size']:.2f}, {last['variety']:.2f}"
+        facts = [record["name"], ranges, optimiser, rates, d["batch_size"], last["iteration"], f"{record['minutes']:.0f}"]
+        rows["search"].append([*facts, game, f"{last['value']:.2f}", size])
+    columns = {
+        "start": ("weights", "spread of the layer's outputs", "‖∇W‖", "η‖∇W‖/‖W‖"),
+        "flow": ("scale", "m", "c", "iterations until V moves, × c", "then D(x), D(G(z))", "minutes"),
+        "search": (
+            *("name", "D's gain, deconvolution", "optimiser", "η of D, of G", "m", "iterations", "minutes"),
+            *("D(x), D(G(z))", "V", "size, spread of samples"),
+        ),
+    }
+    return {name: markdown_table(columns[name], rows[name]) for name in columns}
+
+
 # ---- The command line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("what", choices=("start", "flow", "search"))
+    add("what", choices=("start", "flow", "search", "tables"))
     add("--data", metavar="DIR", help="folder of CIFAR-10's files (default: found, else downloaded)")
     add("--scale", type=float, default=1.0)
     add("--seed", type=int, default=0)
@@ -248,6 +304,8 @@ def main() -> None:
     add("--picture", type=Path, help="search: where to draw 50 samples at the end")
     add("--record", action="store_true", help="keep the record in benchmarks/results/plateau.json")
     args = parser.parse_args()
+    if args.what == "tables":
+        return run.write_text(PAGE, filled(PAGE, tables(read_records(RECORDS))))
     dataset = load_cifar10(args.data)
     began = time.perf_counter()
     record = {"start": start, "flow": flow, "search": search}[args.what](args, dataset)
@@ -264,4 +322,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run.main(main)
