@@ -2,11 +2,10 @@
 
     python examples/cifar10.py --model fully-connected          at the paper's width: 127 million parameters, 2 GB of memory
     python examples/cifar10.py --model convolutional --scale 8  an eighth of the width
-    python examples/cifar10.py … --out DIR --resume             resume after Ctrl-C, a crash or a reboot
-    python examples/cifar10.py … --evaluate CHECKPOINT          only measure the generator of a checkpoint
+    python examples/cifar10.py --out DIR --resume               resume after Ctrl-C, a crash or a reboot
+    python examples/cifar10.py --evaluate CHECKPOINT            only measure the generator of a checkpoint
 
-To resume, repeat the options of the start; only --epochs can be left out. A resumed run ends with the same numbers, bit
-for bit, as one that never stopped.
+A resumed run needs no other options: it has its own. It ends with the same numbers, bit for bit, as one that never stopped.
 
 The nets are trained on normalised images: from each image its mean is subtracted, then it is scaled to length 55. So
 log-likelihoods are those of normalised images; the paper gives none for CIFAR-10. In pictures −3 is black and 3 is white,
@@ -32,14 +31,16 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--model", choices=recipes.CIFAR10, required=True, help="which of the paper's two models")
+    add("--model", choices=recipes.CIFAR10, help="which of the paper's two models")
     run.add_options(parser)
     text = "divide the width of every hidden layer by S, and widen the ranges of initial weights to match (default: 1)"
     add("--scale", type=run.positive_number, metavar="S", help=text)
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
-    args = parser.parse_args()
-    for name, value in recipes.CIFAR10[args.model].items():  # its defaults: which they are depends on the model
+    args = run.parse(parser)
+    if args.model is None and not args.evaluate:
+        parser.error(f"--model is missing: choose {' or '.join(recipes.CIFAR10)}")
+    for name, value in recipes.CIFAR10.get(args.model, {}).items():  # its defaults: which they are depends on the model
         if getattr(args, name, None) is None:
             setattr(args, name, SMOKE_SCALE if name == "scale" and args.smoke else value)
     return args
@@ -49,7 +50,9 @@ def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
     if args.evaluate:
-        return run.evaluate_checkpoint(args.evaluate, load_cifar10(args.data), xp, normalise_contrast)
+        return run.evaluate_checkpoint(
+            args.evaluate, load_cifar10(args.data or run.data_of(args.evaluate)), xp, normalise_contrast
+        )
     with run.Run(f"cifar10-{args.model}", args) as folder:
         dataset = load_cifar10(args.data, download=not args.smoke)
         samples = run.SAMPLES

@@ -4,8 +4,7 @@
     python examples/mnist.py --out DIR --resume       resume after Ctrl-C, a crash or a reboot
     python examples/mnist.py --evaluate CHECKPOINT    only measure the generator of a checkpoint
 
-To resume, repeat the options of the start; only --epochs can be left out. A resumed run ends with the same numbers, bit
-for bit, as one that never stopped.
+A resumed run needs no other options: it has its own. It ends with the same numbers, bit for bit, as one that never stopped.
 """
 
 import argparse
@@ -30,14 +29,14 @@ def parse_arguments() -> argparse.Namespace:
         add(f"--{name}-width", type=run.positive, metavar="N", default=recipes.MNIST[f"{name}_width"], help=text)
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
-    return parser.parse_args()
+    return run.parse(parser)
 
 
 def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
     if args.evaluate:
-        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data), xp)
+        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data or run.data_of(args.evaluate)), xp)
     with run.Run("mnist", args) as folder:
         dataset = load_mnist(args.data, download=not args.smoke)
         samples = run.SAMPLES
@@ -63,7 +62,8 @@ def program() -> None:
 
         z = gan.noise(Streams(args.seed, 0, xp)["picture"], PICTURE, gan.G.dtype)
         if trainer.epoch == 0:
-            folder.save_picture(image_grid(gan.G(z), dataset.image_shape))
+            real = image_grid(dataset.train.images[:PICTURE], dataset.image_shape)
+            folder.save_picture(image_grid(gan.G(z), dataset.image_shape), real)
         while trainer.epoch < args.epochs:
             with folder.timed():
                 row = trainer.train_epoch(folder.after_iteration)

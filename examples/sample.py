@@ -1,11 +1,12 @@
 """Samples from any checkpoint, and the two kinds of pictures that the paper shows of them.
 
-    python examples/sample.py CHECKPOINT                  samples.npy (floats in [0, 1]) and samples.png
-    python examples/sample.py CHECKPOINT --nearest        also nearest.png (Figure 2a): does G copy training images?
-    python examples/sample.py CHECKPOINT --interpolate    also interpolation.png (Figure 3)
+    python examples/sample.py RUN                  samples.npy (floats in [0, 1]) and samples.png
+    python examples/sample.py RUN --nearest        also nearest.png (Figure 2a): does G copy training images?
+    python examples/sample.py RUN --interpolate    also interpolation.png (Figure 3)
 
-The samples are the first that the seed gives. None is picked. A CIFAR-10 model makes normalised images: samples.npy holds
-these, pictures and distances are of pixels, by the map that examples/cifar10.py draws with, for samples and photographs alike.
+RUN is the folder of a run, or any checkpoint. The samples are the first that the seed gives. None is picked. A CIFAR-10 model
+makes normalised images. samples.npy holds them as they are. Pictures and distances are of pixels, by the map with which
+examples/cifar10.py draws, for samples and photographs alike.
 """
 
 import argparse
@@ -26,9 +27,9 @@ from tinygan import (
     run,
     to_host,
 )
-from tinygan.backend import BACKENDS, Array
+from tinygan.backend import BACKENDS, Array, write_atomically
 from tinygan.datasets import contrast_pixels, normalise_contrast
-from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
+from tinygan.images import enlarge, image_grid, interpolate, memorisation, neighbour_grid, save_png
 
 COLUMNS = 10  # of every picture
 NEAREST = 72  # samples in nearest.png: 8 rows of 9, and beside the ninth its nearest training example
@@ -41,13 +42,14 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.npz of a run, or the run's folder")
+    add("checkpoint", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     add("--n", type=run.positive, default=100, metavar="N", help="number of samples (default: %(default)s)")
     add("--seed", type=run.natural, default=0, metavar="S", help="decides the noise (default: %(default)s)")
+    add("--enlarge", type=run.positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder to write into (default: that of the checkpoint)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
-    add("--data", metavar="DIR", help="folder of the data set that the run was trained on, for --nearest")
+    add("--data", metavar="DIR", help="folder of the run's data, for --nearest (default: that of the run)")
     text = "a class of layers of your own in the generator, importable by this name; repeat the option for several"
     add("--layer", action="append", default=[], metavar="MODULE:CLASS", help=text)
     add("--backend", choices=BACKENDS, default="auto", help="the array library (default: %(default)s)")
@@ -66,19 +68,22 @@ def program() -> None:
     shown = contrast_pixels if normalised else lambda samples: samples
 
     samples = to_host(generator.sample(args.n, args.seed))
-    np.save(out / "samples.npy", samples, allow_pickle=False)
+    with write_atomically(out / "samples.npy") as file:
+        np.save(file, samples, allow_pickle=False)
     shape = settings.get("image_shape") or square(samples.shape[1])  # earlier checkpoints do not have it
-    save_png(out / "samples.png", image_grid(shown(samples[: COLUMNS**2]), shape, COLUMNS))
+    save_png(out / "samples.png", enlarge(image_grid(shown(samples[: COLUMNS**2]), shape, COLUMNS), args.enlarge))
     print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
 
     if args.nearest:
-        dataset = run.trained_on(settings, (load_cifar10 if normalised else load_mnist)(args.data))
+        load = load_cifar10 if normalised else load_mnist
+        dataset = run.trained_on(settings, load(args.data or run.data_of(args.checkpoint)))
         train, test = dataset.train.images, dataset.test.images[:MEMORISATION]
         if normalised:
             train, test = normalised_pixels(train), normalised_pixels(test)
         rng = random_generator(xp, args.seed, "nearest")
         fair = shown(to_host(generate(generator, max(NEAREST, MEMORISATION), rng)))
-        save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], train, dataset.image_shape, COLUMNS))
+        grid = neighbour_grid(fair[:NEAREST], train, dataset.image_shape, COLUMNS)
+        save_png(out / "nearest.png", enlarge(grid, args.enlarge))
         report = memorisation(fair[:MEMORISATION], test, train)
         print(f"{out / 'nearest.png'}: a frame holds the training image nearest to the sample on its left")
         print(report.reading)
@@ -91,7 +96,8 @@ def program() -> None:
         rng = random_generator(xp, args.seed, "interpolation")
         G = generator.network
         start, end = (generator.noise(rng, LINES, G.dtype) for _ in range(2))
-        save_png(out / "interpolation.png", image_grid(shown(interpolate(G, start, end, COLUMNS)), shape, COLUMNS))
+        grid = image_grid(shown(interpolate(G, start, end, COLUMNS)), shape, COLUMNS)
+        save_png(out / "interpolation.png", enlarge(grid, args.enlarge))
         print(f"{out / 'interpolation.png'}: each row follows a straight line in z space")
 
 

@@ -2,12 +2,13 @@
 
 from tinygan.datasets.cifar10 import load_cifar10
 from tinygan.datasets.contrast import contrast_pixels, normalise_contrast
-from tinygan.datasets.dataset import Dataset, Split
+from tinygan.datasets.dataset import SUBSET, Dataset, Split
 from tinygan.datasets.download import cache_folder
 from tinygan.datasets.idx import read_idx, write_idx
 from tinygan.datasets.mnist import load_mnist
 
 __all__ = [
+    "SUBSET",
     "Dataset",
     "Split",
     "cache_folder",
