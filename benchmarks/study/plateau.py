@@ -1,7 +1,7 @@
 """The plateau at the start of the paper's convolutional CIFAR-10 model, and a search for the smallest departure without it.
 
     python benchmarks/study/plateau.py start                        each layer's signal and change at the start, and a picture
-    python benchmarks/study/plateau.py flow --scale 16 --faster 50  train, with η × 50, until something moves
+    python benchmarks/study/plateau.py flow --scale 16 --faster 50  train, with η × 50, until V is off −log 4
     python benchmarks/study/plateau.py search --discriminator-gain 1    train with a departure, and see what becomes of it
 
     python benchmarks/study/plateau.py tables                           write the tables of PLATEAU.md
@@ -30,7 +30,8 @@ from tinygan.network import Network
 RECORDS = RESULTS / "plateau.json"
 PICTURE = RESULTS / "plateau.png"
 PAGE = Path(__file__).with_name("PLATEAU.md")
-MOVED = 0.05  # nats of V from −log 4: D has begun to learn (the bound of run.verdict)
+MOVED = 0.01  # of the mean logits of data and samples, apart: 1,000 times as far as at the start. The plateau has ended
+LEARNS = 0.05  # nats of V from −log 4, as in run.verdict
 MINIBATCHES = 8  # over which a gradient is averaged, to see how much of it points the same way
 
 Row = dict[str, Any]
@@ -144,7 +145,7 @@ def look(gan: GAN, held_out: Array, z: Array) -> Row:
     }
 
 
-def play(args: argparse.Namespace, gan: GAN, trainer: Trainer, until_moved: bool) -> tuple[list[Row], dict[str, float], float]:
+def play(args: argparse.Namespace, gan: GAN, trainer: Trainer, until_learns: bool) -> tuple[list[Row], dict[str, float], float]:
     """Train, and look at the game every args.every iterations, until the time is up.
 
     Returns the rows, how far each W has gone from its start, in units of its own size, and the minutes.
@@ -163,8 +164,8 @@ def play(args: argparse.Namespace, gan: GAN, trainer: Trainer, until_moved: bool
                 rows.append({"iteration": done} | look(gan, held_out, z))
                 row = rows[-1]
                 print(f"{minutes:6.1f} min " + " ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-                moved = abs(row["value"] + np.log(4)) > MOVED
-                if minutes > args.minutes or (until_moved and moved) or not np.isfinite(row["value"]):
+                learns = abs(row["value"] + np.log(4)) > LEARNS
+                if minutes > args.minutes or (until_learns and learns) or not np.isfinite(row["value"]):
                     gone = {}
                     for name, player in gan.players.items():
                         network = player.network
@@ -177,14 +178,14 @@ def play(args: argparse.Namespace, gan: GAN, trainer: Trainer, until_moved: bool
 
 
 def flow(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
-    """The recipe with η × faster, and its schedules as much faster, until V has moved.
+    """The recipe with η × faster, and its schedules as much faster, until V is off −log 4.
 
     Where each update changes little, n updates at η are about n/c updates at c η: both follow the same slow flow.
     """
     eta = recipes.CIFAR10["convolutional"]["learning_rate"] * args.faster
     options = {"learning_rate": eta, "schedule_compression": args.faster, "batch_size": args.batch_size}
     _, gan, trainer = game(args, dataset, **options)
-    rows, gone, minutes = play(args, gan, trainer, until_moved=True)
+    rows, gone, minutes = play(args, gan, trainer, until_learns=True)
     return {"faster": args.faster, "batch_size": args.batch_size, "rows": rows, "gone": gone, "minutes": round(minutes, 2)}
 
 
@@ -208,6 +209,7 @@ def departed(args: argparse.Namespace, dataset: Dataset) -> tuple[GAN, Trainer]:
         widen(gan.D, args.discriminator_gain)
     deconvolution = next(layer for layer in gan.G.layers if type(layer).__name__ == "ConvTranspose2d")
     deconvolution.W[...] *= args.deconvolution
+    gan.G.layers[2].W[...] *= args.sigmoids
     rates = {"G": args.learning_rate * args.generator_rate, "D": args.learning_rate}
     if args.adam:
         gan.G_optimizer, gan.D_optimizer = (Adam(gan.players[name].network.theta, rates[name], args.adam) for name in "GD")
@@ -219,11 +221,11 @@ def departed(args: argparse.Namespace, dataset: Dataset) -> tuple[GAN, Trainer]:
 def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
     """Train with a departure, for some minutes."""
     gan, trainer = departed(args, dataset)
-    rows, gone, minutes = play(args, gan, trainer, until_moved=False)
+    rows, gone, minutes = play(args, gan, trainer, until_learns=False)
     z = gan.noise(Streams(args.seed, 0)["picture"], 50, gan.G.dtype)
     if args.picture:
         save_png(args.picture, image_grid(contrast_pixels(gan.G(z)), dataset.image_shape, 10))
-    names = ("adam", "learning_rate", "batch_size", "calm", "discriminator_gain", "deconvolution", "generator_rate")
+    names = ("adam", "learning_rate", "batch_size", "calm", "discriminator_gain", "sigmoids", "deconvolution", "generator_rate")
     departure = {name: getattr(args, name) for name in names}
     return {"name": args.name, "departure": departure, "rows": rows, "gone": gone, "minutes": round(minutes, 2)}
 
@@ -232,8 +234,8 @@ def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
 
 
 def moved(rows: Sequence[Row]) -> int | None:
-    """The iteration at which V was first seen further than MOVED from −log 4."""
-    return next((row["iteration"] for row in rows if abs(row["value"] + np.log(4)) > MOVED), None)
+    """The iteration at which the mean logits of data and samples were first seen further apart than MOVED."""
+    return next((row["iteration"] for row in rows if abs(row["gap"]) > MOVED), None)
 
 
 def speed(record: dict[str, Any], name: str) -> float:
@@ -265,15 +267,15 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
         game = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
         optimiser = f"Adam, β₁ {d['adam']:g}" if d["adam"] else "momentum"
         rates = f"{d['learning_rate']:g}, {d['learning_rate'] * d['generator_rate']:g}"
-        ranges = f"{d['discriminator_gain'] or 'as released'}, × {d['deconvolution']:g}"
+        ranges = f"{d['discriminator_gain'] or 'as released'}, × {d.get('sigmoids', 1):g}, × {d['deconvolution']:g}"
         size = f"{last['sample_size']:.2f}, {last['variety']:.2f}"
         facts = [record["name"], ranges, optimiser, rates, d["batch_size"], last["iteration"], f"{record['minutes']:.0f}"]
         rows["search"].append([*facts, game, f"{last['value']:.2f}", size])
     columns = {
         "start": ("weights", "spread of the layer's outputs", "‖∇W‖", "η‖∇W‖/‖W‖"),
-        "flow": ("scale", "m", "c", "iterations until V moves, × c", "then D(x), D(G(z))", "minutes"),
+        "flow": ("scale", "m", "c", "iterations of the plateau, × c", "then D(x), D(G(z))", "minutes"),
         "search": (
-            *("name", "D's gain, deconvolution", "optimiser", "η of D, of G", "m", "iterations", "minutes"),
+            *("name", "D's gain, G's sigmoids, deconvolution", "optimiser", "η of D, of G", "m", "iterations", "minutes"),
             *("D(x), D(G(z))", "V", "size, spread of samples"),
         ),
     }
@@ -299,6 +301,7 @@ def main() -> None:
     add("--adam", type=float, default=0.0, help="search: Adam with this β₁ and a constant η; 0: momentum, as released")
     add("--generator-rate", type=float, default=1.0, help="search: G's η in units of D's, constant")
     add("--discriminator-gain", type=float, default=0.0, help="search: D starts in ±gain·√(3/n); 0: as released")
+    add("--sigmoids", type=float, default=1.0, help="search: what the range of the sigmoids' weights is multiplied by")
     add("--deconvolution", type=float, default=1.0, help="search: what the deconvolution's range is multiplied by")
     add("--calm", action="store_true", help="search: no dropout in D while G is trained")
     add("--picture", type=Path, help="search: where to draw 50 samples at the end")
