@@ -3,6 +3,7 @@
     python examples/mnist.py                          the whole run
     python examples/mnist.py --out DIR --resume       resume after Ctrl-C, a crash or a reboot
     python examples/mnist.py --evaluate CHECKPOINT    only measure the generator of a checkpoint
+    python examples/mnist.py --data DIR --size 28     your own images: a folder of PNG or JPEG files (see IMAGES.md)
 
 To resume, repeat the options of the start; only --epochs can be left out. A resumed run ends with the same numbers, bit
 for bit, as one that never stopped.
@@ -11,7 +12,8 @@ for bit, as one that never stopped.
 import argparse
 from pathlib import Path
 
-from tinygan import Generator, Streams, Trainer, bias_from_marginals, get_backend, load_mnist, recipes, run
+from tinygan import Generator, Streams, Trainer, bias_from_marginals, get_backend, load_checkpoint, recipes, run
+from tinygan.datasets import load_data
 from tinygan.images import image_grid
 
 EPOCHS = 30  # of 500 iterations
@@ -28,6 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     for name in "generator", "discriminator":
         text = f"units in a hidden layer of the {name} (default: %(default)s)"
         add(f"--{name}-width", type=run.positive, metavar="N", default=recipes.MNIST[f"{name}_width"], help=text)
+    add("--size", type=run.positive, metavar="N", help="crop your own images to squares, and resize them to N × N")
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
     return parser.parse_args()
@@ -37,9 +40,10 @@ def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
     if args.evaluate:
-        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data), xp)
+        size = args.size or load_checkpoint(run.checkpoint_in(args.evaluate)).configuration.get("size")
+        return run.evaluate_checkpoint(args.evaluate, load_data(args.data, size=size), xp)
     with run.Run("mnist", args) as folder:
-        dataset = load_mnist(args.data, download=not args.smoke)
+        dataset = load_data(args.data, size=args.size, download=not args.smoke)
         samples = run.SAMPLES
         if args.smoke:
             dataset, samples = run.smaller(dataset), 1000
@@ -47,7 +51,7 @@ def program() -> None:
         epochs = {"mnist-subset": SUBSET_EPOCHS}.get(dataset.name, 2 if args.smoke else EPOCHS)
         args.epochs = args.epochs or folder.earlier.get("epochs") or epochs
 
-        gan = recipes.mnist(vars(args), bias_from_marginals(dataset.train.images), xp)
+        gan = recipes.mnist(vars(args), bias_from_marginals(dataset.train.images, any_range=True), xp)
         generator = Generator(gan.G, gan.noise)
         trainer = Trainer(
             gan,

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan import ArgumentError, generate, get_backend, load_mnist, pixels, random_generator, run, to_host
+from tinygan import ArgumentError, generate, get_backend, pixels, random_generator, run, to_host
 from tinygan.backend import BACKENDS
+from tinygan.datasets import load_data
 from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
 
 COLUMNS = 10  # of every picture
@@ -34,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--out", type=Path, metavar="DIR", help="folder to write into (default: that of the checkpoint)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
-    add("--data", metavar="DIR", help="folder of the data set that the run was trained on, for --nearest")
+    add("--data", metavar="DIR", help="the data that the run was trained on, for --nearest: a folder or a file")
     text = "a class of layers of your own in the generator, importable by this name; repeat the option for several"
     add("--layer", action="append", default=[], metavar="MODULE:CLASS", help=text)
     add("--backend", choices=BACKENDS, default="auto", help="the array library (default: %(default)s)")
@@ -56,7 +57,7 @@ def program() -> None:
     print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
 
     if args.nearest:
-        dataset = run.trained_on(settings, load_mnist(args.data))
+        dataset = run.trained_on(settings, load_data(args.data, size=settings.get("size")))
         rng = random_generator(xp, args.seed, "nearest")
         fair = to_host(generate(generator, max(NEAREST, MEMORISATION), rng))
         save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))

@@ -11,7 +11,7 @@ from tinygan.backend import (
     to_host,
 )
 from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tinygan.datasets import load_mnist, read_idx, write_idx
+from tinygan.datasets import load_images, load_mnist, read_idx, write_idx
 from tinygan.errors import (
     ArgumentError,
     BackendError,
@@ -100,6 +100,7 @@ __all__ = [
     "learning_rate_schedule",
     "load_checkpoint",
     "load_generator",
+    "load_images",
     "load_mnist",
     "max_column_norm",
     "momentum_schedule",

@@ -2,7 +2,9 @@
 
 from tinygan.datasets.dataset import Dataset, Split
 from tinygan.datasets.download import cache_folder
+from tinygan.datasets.find import load_data
+from tinygan.datasets.folder import load_images
 from tinygan.datasets.idx import read_idx, write_idx
 from tinygan.datasets.mnist import load_mnist
 
-__all__ = ["Dataset", "Split", "cache_folder", "load_mnist", "read_idx", "write_idx"]
+__all__ = ["Dataset", "Split", "cache_folder", "load_data", "load_images", "load_mnist", "read_idx", "write_idx"]
