@@ -1,5 +1,6 @@
 """One picture from a PNG or JPEG file: upright, without transparency, of 8 bits, and on request a square of a given size."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # `import tinygan` is quicker without Pillow
 ENDINGS = (".png", ".jpg", ".jpeg")
 STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # the first bytes of every PNG and JPEG file
 MOST_PIXELS = 2**26  # of a file: 192 MB in memory
+ORIENTATION = 0x0112  # the EXIF tag
 RULES = 1  # changes when these rules make a different array of the same file
 
 
@@ -28,7 +30,7 @@ def read_picture(path: Path, size: int | None = None) -> Array:
     Raises DataError, without the file's name, for a file that cannot be read, is damaged, or is of any other format,
     whatever its name says. A PNG's checksums are compared. JPEG has none, so a JPEG file that is changed but whole is read.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with open_file(path) as file:
@@ -43,7 +45,8 @@ def read_picture(path: Path, size: int | None = None) -> Array:
                     raise DataError(f"it has {image.width} × {image.height} pixels, at most {MOST_PIXELS:,} are read")
                 if size is not None:
                     image.draft(None, (2 * size, 2 * size))  # of a large JPEG, decode a half, a quarter or an eighth: quicker
-                picture = _plain(ImageOps.exif_transpose(image))
+                image.load()  # EXIF data can stand behind the pixels
+                picture = _plain(_upright(image))
     except DataError:
         raise
     except Image.DecompressionBombError:
@@ -54,6 +57,19 @@ def read_picture(path: Path, size: int | None = None) -> Array:
     if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
         return pixels[..., 0]
     return pixels
+
+
+def _upright(image: "Image") -> "Image":
+    """The same picture as its EXIF data say that it is to be shown. Damaged EXIF data say nothing."""
+    from PIL.Image import Transpose
+
+    orientation = None
+    with contextlib.suppress(Exception):
+        orientation = image.getexif().get(ORIENTATION)
+    methods = [Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE]
+    methods += [Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90]
+    method = dict(enumerate(methods, 2)).get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
 
 
 def _plain(image: "Image") -> "Image":
