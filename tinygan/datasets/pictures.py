@@ -92,4 +92,5 @@ def fit(image: "Image", size: int) -> "Image":
 
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+    square = image.crop((left, top, left + side, top + side))  # resize has a box, too, but mixes in what is outside of it
+    return square.resize((size, size), Image.Resampling.BILINEAR)
