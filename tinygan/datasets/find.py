@@ -37,13 +37,13 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
         return load_images(path, size=size)
     for folder in path, path / "mnist":
         if _idx_files(folder):
-            return _of_size(_from_idx(folder), size)
+            return _from_idx(folder, size)
     if not find_pictures(path)[0]:
-        below = sorted({file.parent for depth in ("*/*", "*/*/*") for file in path.glob(depth) if file.name.startswith(TRAIN)})
+        below = sorted({file.parent for depth in ("*/*", "*/*/*") for file in path.glob(depth) if file.name.startswith("train-images")})
         if len(below) > 1:
             raise DataError(f"{path}: {len(below)} data sets are below it: name one of {', '.join(map(str, below))}")
         if below:
-            return _of_size(_from_idx(below[0]), size)
+            return _from_idx(below[0], size)
     return load_images(path, size=size)
 
 
@@ -52,13 +52,13 @@ def _idx_files(folder: Path) -> list[str]:
     return [name for name in FILES if any(map(os.path.isfile, candidates(folder, name)))]
 
 
-def _from_idx(folder: Path) -> Dataset:
+def _from_idx(folder: Path, size: int | None) -> Dataset:
     """What load_mnist makes of the folder; or of its images alone, if it has no labels."""
     found = _idx_files(folder)
     if TRAIN not in found or any(name not in (TRAIN, TEST) for name in found):
-        return load_mnist(folder)
+        return _of_size(load_mnist(folder), size)
     if TEST not in found:
-        return load_images(next(filter(os.path.isfile, candidates(folder, TRAIN))))
+        return load_images(next(filter(os.path.isfile, candidates(folder, TRAIN))), size=size)
     x, x_test = (_images(folder, name) for name in (TRAIN, TEST))
     if len(x) < 6 or x.shape[1:] != x_test.shape[1:]:
         needs = "at least 6 images to train with and images of one size are needed"
@@ -66,7 +66,7 @@ def _from_idx(folder: Path) -> Dataset:
     cut = len(x) - len(x) // 6  # as load_mnist splits them
     parts = (Split(part.reshape(len(part), -1), np.full(len(part), -1, np.int16)) for part in (x[:cut], x[cut:], x_test))
     source = f"IDX files in {folder}, without labels"
-    return Dataset(f"idx-{folder.resolve().name}", source, x.shape[1:], *parts)
+    return _of_size(Dataset(f"idx-{folder.resolve().name}", source, x.shape[1:], *parts), size)
 
 
 def _images(folder: Path, name: str) -> Array:
