@@ -18,6 +18,7 @@ from tinygan.images import image_grid
 
 EPOCHS = 30  # of 500 iterations
 SUBSET_EPOCHS = 140  # of 40 iterations, where only 4,000 training images are there
+OWN_ITERATIONS = 15_000  # with your own images: about as many as with MNIST
 PICTURE = 100  # samples in a picture
 
 
@@ -49,6 +50,8 @@ def program() -> None:
             dataset, samples = run.smaller(dataset), 1000
             args.picture_every = args.evaluate_every = 1
         epochs = {"mnist-subset": SUBSET_EPOCHS}.get(dataset.name, 2 if args.smoke else EPOCHS)
+        if dataset.name.startswith("images-") and not args.smoke:
+            epochs = max(1, OWN_ITERATIONS * args.k * args.batch_size // len(dataset.train))
         args.epochs = args.epochs or folder.earlier.get("epochs") or epochs
 
         gan = recipes.mnist(vars(args), bias_from_marginals(dataset.train.images, any_range=True), xp)

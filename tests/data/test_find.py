@@ -1,4 +1,4 @@
-"""What --data means: load_data finds MNIST's files, other IDX files, pictures and arrays, and says what it found in their place."""
+"""What --data means: load_data finds MNIST's files, other IDX files, pictures and arrays, or says what it found instead."""
 
 import gzip
 import os
