@@ -39,7 +39,7 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
         if _idx_files(folder):
             return _from_idx(folder, size)
     if not find_pictures(path)[0]:
-        below = sorted({file.parent for depth in ("*/*", "*/*/*") for file in path.glob(depth) if file.name.startswith("train-images")})
+        below = sorted({file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/train-images*")})
         if len(below) > 1:
             raise DataError(f"{path}: {len(below)} data sets are below it: name one of {', '.join(map(str, below))}")
         if below:
