@@ -606,6 +606,7 @@ def test_a_damaged_file_is_refused_or_read_right(name, tmp_path):
     attack(READERS[name](tmp_path), FEW)
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_of_images_is_never_taken_for_them(tmp_path):
     attack(cache_of_images(tmp_path), FEW, least_refused=0)  # it is replaced, and nothing is refused
 
