@@ -11,6 +11,7 @@ from tinygan.backend import (
     to_host,
 )
 from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tinygan.convolution import ChannelMaxout, Conv2d, ConvTranspose2d, MaxPool2d
 from tinygan.datasets import load_images, load_mnist, read_idx, write_idx
 from tinygan.errors import (
     ArgumentError,
@@ -57,9 +58,12 @@ __all__ = [
     "BackendError",
     "Batch",
     "BatchNorm",
+    "ChannelMaxout",
     "Checkpoint",
     "CheckpointError",
     "Constant",
+    "Conv2d",
+    "ConvTranspose2d",
     "DataError",
     "DivergenceError",
     "Dropout",
@@ -68,6 +72,7 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "Linear",
+    "MaxPool2d",
     "Maxout",
     "Model",
     "MomentumSGD",

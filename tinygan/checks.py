@@ -138,6 +138,17 @@ def sizes(name: str, given: Any) -> tuple[int, ...]:
     return tuple(integer(f"{name}[{i}]", size) for i, size in enumerate(found))
 
 
+def pair(name: str, given: Any, least: int = 1) -> tuple[int, int]:
+    """Two whole numbers of at least `least`, for rows and columns. One number counts for both."""
+    if not isinstance(given, list | tuple) and not getattr(given, "ndim", 0):
+        size = integer(name, given, least)
+        return size, size
+    if len(given) != 2:
+        raise ArgumentError(f"{name} must be an integer, or a pair for rows and columns, not {shown(given)}")
+    rows, columns = (integer(f"{name}[{i}]", size, least) for i, size in enumerate(given))
+    return rows, columns
+
+
 def array_module(xp: Any) -> ModuleType:
     """numpy or cupy, the module itself."""
     if not hasattr(xp, "asarray") or not hasattr(xp, "ndarray"):

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygan import named
 from tinygan.backend import Array, Rng, Scalar, random_generator
+from tinygan.convolution import ChannelMaxout, Conv2d, ConvTranspose2d, MaxPool2d
+from tinygan.errors import ArgumentError
 from tinygan.gan import VARIANTS, Batch, Noise
 from tinygan.gradcheck import TOLERANCE, Report, compare_cost, examine_layer, merge
 from tinygan.init import Uniform
@@ -30,6 +33,8 @@ from tinygan.network import Network
 from tinygan.normalisation import BatchNorm
 from tinygan.optim import MomentumSGD
 
+UNTIED = random_generator(np, 0, "untied bias").uniform(-1, 1, (3, 5, 2))
+
 LAYERS: dict[str, list[tuple[Callable[[], Layer], tuple[int, ...]]]] = {
     # two of each: a tiny one that is checked entry by entry, and one with thousands of entries
     "Linear": [(lambda: Linear(3, 4), (5, 3)), (lambda: Linear(90, 60), (20, 90))],
@@ -41,6 +46,26 @@ LAYERS: dict[str, list[tuple[Callable[[], Layer], tuple[int, ...]]]] = {
     "LeakyReLU": [(lambda: LeakyReLU(), (5, 3)), (lambda: LeakyReLU(0.01), (20, 90))],
     "Tanh": [(lambda: Tanh(), (5, 3)), (lambda: Tanh(), (20, 90))],
     "BatchNorm": [(lambda: BatchNorm(3), (5, 3)), (lambda: BatchNorm(6), (20, 3, 5, 6))],
+    # kernels, strides, paddings and images that are square and that are not; a bias of each kind
+    "Conv2d": [
+        (lambda: Conv2d(2, 3, 2), (2, 3, 4, 2)),
+        (lambda: Conv2d(3, 2, (3, 2), stride=2, padding=1, bias=[0.5, -0.5]), (3, 5, 4, 3)),
+        (lambda: Conv2d(1, 2, (2, 4), stride=(2, 1), padding=(0, 2), bias=UNTIED), (2, 7, 4, 1)),
+        (lambda: Conv2d(4, 6, 4, stride=3, padding=3, bias=None), (5, 9, 11, 4)),
+    ],
+    "ConvTranspose2d": [
+        (lambda: ConvTranspose2d(2, 3, 2), (2, 3, 2, 2)),
+        (lambda: ConvTranspose2d(3, 2, (3, 2), stride=2, padding=1, bias=[0.5, -0.5]), (3, 3, 4, 3)),
+        (lambda: ConvTranspose2d(1, 2, (1, 4), stride=(2, 3), padding=(0, 1), bias=UNTIED), (2, 2, 2, 1)),
+        (lambda: ConvTranspose2d(6, 4, 5, stride=3, padding=2, bias=None), (5, 4, 5, 6)),
+    ],
+    "MaxPool2d": [
+        (lambda: MaxPool2d(2, 2), (2, 4, 5, 2)),
+        (lambda: MaxPool2d((4, 3), 2), (2, 7, 6, 3)),
+        (lambda: MaxPool2d(2, (1, 3)), (3, 4, 5, 2)),
+        (lambda: MaxPool2d(4, 2), (4, 9, 10, 6)),
+    ],
+    "ChannelMaxout": [(lambda: ChannelMaxout(3), (2, 3, 2, 6)), (lambda: ChannelMaxout(2), (20, 3, 5, 8))],
 }
 
 
@@ -192,16 +217,22 @@ for _normalised, _variant, _player in itertools.product((False, True), VARIANTS,
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command. It has no arguments."""
+    """Declare what `command` reads."""
     parser.description = (
-        "Compare every derivative in tinygan with central differences in float64: each layer, each cost (up to logits "
-        "of 100), and the gradients that whole training steps give to the optimiser. Exit code 1 if a relative error "
-        f"exceeds {TOLERANCE:g} or a layer breaks its protocol. How the error is defined: help(tinygan.gradcheck)."
+        "Compare every derivative in tinygan with central differences in float64: each layer, each cost (up to logits of 100), "
+        "and the gradients that whole training steps give to the optimiser. Or check layers of your own, if they are named: "
+        "their derivatives, and all else that a layer must do. Exit code 0 if all pass, 1 if a relative error exceeds "
+        f"{TOLERANCE:g} or a layer breaks its protocol, 2 for a mistake in the call."
     )
+    named.add_arguments(parser)
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the table, row by row."""
+    """Print the table of tinygan's own derivatives, row by row; or check the layers that are named."""
+    if args.layers:
+        return named.command(args)
+    if args.input or args.seed is not None or args.json:
+        raise ArgumentError("--input, --seed and --json are for your own layers: name one, such as mylayers:Softplus")
     start, width = time.perf_counter(), max(map(len, ROWS))
     print(f"{'derivative of':{width}}  entries  directions  worst relative error")
     reports = []

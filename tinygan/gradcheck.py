@@ -57,22 +57,20 @@ changes nothing, however far it is moved.
 Every block is checked along three random directions. A block of up to 512 entries is also checked entry by entry. A
 larger one that fails is halved again and again until the wrong entries are found. Each column of dy is divided by the range
 of y's, so that no column is hidden by a larger one. This works on NumPy only; other tests check that both backends agree.
+
+What else a layer must do, apart from its derivatives' values, is examined in protocol.py.
 """
 
-import contextlib
-import inspect
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygan.backend import Array, random_generator
-from tinygan.description import with_parts
 from tinygan.errors import ArgumentError, GradientError
 from tinygan.layers import Layer
-from tinygan.network import Caches, Network, bind
+from tinygan.protocol import Examination, Fault, examined, magnitude
 
 TOLERANCE = 1e-6
 STEPS = (1e-5, 1e-6, 1e-3)
@@ -83,7 +81,6 @@ NEGLIGIBLE = 1e-12  # of y: what a change of v by 1 may change in it without cou
 FURTHER = (1.0, 1e3, 1e6, 1e12, 1e24, 1e48, 1e96, 1e192, 1e300)  # a v that changes nothing with any of these counts for nothing
 DIRECTIONS = 3
 EVERY_ENTRY = 512  # blocks of up to this many entries are checked entry by entry
-ROWS_ALONE = 8  # so many rows are also given to forward one by one
 SHOWN = 3  # wrong entries of a block that a report lists
 
 
@@ -127,11 +124,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found for one layer or one cost; print it. `faults` say in words where a layer breaks the protocol."""
+    """What was found for one layer or one cost; print it. `faults` say where a layer breaks the protocol."""
 
     subject: str
     blocks: tuple[Block, ...]
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
     @property
     def error(self) -> float:
@@ -208,7 +205,12 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
               second half of dx: the simultaneous variant of GAN needs this. A layer that declares mixes_rows need not do
               it, but permuting the rows must still permute y; in training, one row of x must then change y in a
               different row.
-    Statistics  forward and backward do not change them; observe changes them and nothing else.
+    Statistics  forward and backward do not change them; observe changes them and nothing else. The numbers it writes come from
+              the cache and from the statistics before: the same ones the second time, and for permuted rows. If observe sees
+              one minibatch again and again, the statistics become those of the minibatch: y of its rows with train=False is
+              then y with train=True, up to 3 % of its range.
+              Out of reach: how fast the statistics move; and in a layer that draws, or that uses them in training too, where
+              they end.
 
     train=False is checked too if its y or its cache is different.
 
@@ -230,10 +232,28 @@ def merge(subject: str, reports: Iterable[Report]) -> Report:
     """Several reports as one."""
     reports = list(reports)
     blocks = tuple(block for report in reports for block in report.blocks)
-    return Report(subject, blocks, tuple(f"{report.subject}: {fault}" for report in reports for fault in report.faults))
+    faults = tuple(Fault(f.promise, f"{report.subject}: {f}") for report in reports for f in report.faults)
+    return Report(subject, blocks, faults)
 
 
-# ---- Derivatives
+# ---- What the checks find, passed or not
+
+
+def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
+    """What check_layer finds: a report, passed or not."""
+    with examined(layer, x, seed) as examinations:
+        reports = [_report(examination) for examination in examinations]
+    blocks = (block for report in reports for block in report.blocks)
+    return Report(reports[0].subject, tuple(blocks), tuple(fault for report in reports for fault in report.faults))
+
+
+def _report(examination: Examination) -> Report:
+    """The faults that were found, and the derivatives compared, if there is something to compare."""
+    subject, faults, gradients = examination.subject, examination.found(), examination.gradients
+    if gradients is None:
+        return Report(subject, (), faults)
+    report = _compare(subject, examination.output, examination.dy, gradients, examination.seed)
+    return Report(subject, report.blocks, (*faults, *report.faults))
 
 
 def compare_cost(
@@ -242,6 +262,9 @@ def compare_cost(
     """What check_gradient finds: a report, passed or not."""
     triples = [(name, values[name], gradients[name]) for name in values]
     return _compare(subject, lambda: np.asarray(cost()), np.ones(()), triples, seed)
+
+
+# ---- Derivatives
 
 
 def _compare(
@@ -254,7 +277,7 @@ def _compare(
                 f"{name} must be a C-contiguous float64 array that can be written to: central differences need its digits"
             )
     faults = [
-        f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}"
+        Fault("shapes_and_dtypes", f"the gradient of {name} has the shape {np.shape(gradient)}, {name} has {value.shape}")
         for name, value, gradient in triples
         if np.shape(gradient) != value.shape
     ]
@@ -262,10 +285,10 @@ def _compare(
     y = np.array(output())
     with np.errstate(over="ignore", invalid="ignore"):
         if not np.isfinite(_norm(dy * y) / min(STEPS)):
-            what = "the output" if y.ndim else "the cost"
-            return Report(subject, (), (*faults, f"{what} is not finite, or too large for float64: scale it ({_largest(y):g})"))
+            found = f"{'the output' if y.ndim else 'the cost'} is not finite, or too large for float64: scale it"
+            return Report(subject, (), (*faults, Fault("runs", f"{found} ({magnitude(y):g})")))
     rng = random_generator(np, seed, "directions")
-    largest = max((_largest(np.nan_to_num(gradient)) for _, _, gradient in sound), default=0.0)
+    largest = max((magnitude(np.nan_to_num(gradient)) for _, _, gradient in sound), default=0.0)
     blocks = tuple(_compare_block(_Function(name, v, g, output, y, dy, largest), rng) for name, v, g in sound)
     return Report(subject, blocks, tuple(faults))
 
@@ -372,7 +395,7 @@ class _Function:
         with np.errstate(all="ignore"):
             terms = self.dy * (above - below) / (2 * epsilon)
             change = np.maximum(abs(above - self.y), abs(below - self.y))
-            part = _largest(self.value.reshape(-1)[entries]) / (epsilon * _largest(u))  # of the step, relative to its rounding
+            part = magnitude(self.value.reshape(-1)[entries]) / (epsilon * magnitude(u))  # the step's rounding beside the step
             rounded = abs(self.dy) * (np.maximum(abs(above), abs(below)) + part * change)
             return _Slope(float(terms.sum()), _norm(terms), rounded, np.asarray(above != below))
 
@@ -409,7 +432,7 @@ class _Function:
 
 def _steps(v: Array) -> list[float]:
     """ε: the absolute ones that are not lost in the rounding of v, and one relative to v."""
-    largest, root = _largest(v), len(v) ** 0.5
+    largest, root = magnitude(v), len(v) ** 0.5
     steps = [epsilon for epsilon in STEPS if epsilon / root >= 1e-9 * largest]
     relative = RELATIVE_STEP * _norm(v) / root
     return [*steps, relative] if relative > 1e-290 else steps
@@ -422,665 +445,5 @@ def _vanishes(v: Array, rms: float, terms: list[float]) -> bool:
 
 def _norm(a: Array) -> float:
     """‖a‖₂, where the squares may be too large for float64."""
-    largest = _largest(a)
+    largest = magnitude(a)
     return largest * float(np.linalg.norm(a / largest)) if 0 < largest < np.inf else largest
-
-
-def _largest(a: Array) -> float:
-    return float(np.max(np.abs(a), initial=0.0))
-
-
-# ---- What a layer must have before anything is computed
-
-FORWARD = "def forward(self, x, train=False, rng=None)"
-BACKWARD = "def backward(self, dy, cache, grads=None, need_dx=True)"
-DECLARE = 'self.declarations = {{"{0}": (shape, init)}}'
-
-
-def _require_layer(layer: Any) -> None:
-    """Raise GradientError, with the line of code that is missing, unless the layer can be called as the protocol says."""
-    if not isinstance(layer, Layer):
-        what = f"the class {layer.__name__}" if isinstance(layer, type) else repr(layer)
-        raise ArgumentError(f"a layer is needed, not {what}: check_layer(Linear(3, 4), (5, 3))")
-    try:
-        parts = [part for part in with_parts(layer) if isinstance(part, Layer)]
-    except TypeError as error:
-        raise GradientError(f"{type(layer).__name__}: parts must be a sequence: self.parts = (part,)") from error
-    for part in parts:
-        _require_declarations(part)
-        _require_signature(part, "forward", FORWARD, [(("x",), {}), (("x", True, None), {}), (("x",), {"train": 0, "rng": 0})])
-        calls = [(("dy", "cache"), {}), (("dy", "cache", None, True), {}), (("dy", "cache"), {"grads": 0, "need_dx": 0})]
-        _require_signature(part, "backward", BACKWARD, calls)
-        for path, held in _held(part):
-            known = any(held is each for each in parts)
-            if isinstance(held, Layer) and held.declarations and not known and not held.in_network:
-                name = f"self.{path}"
-                raise GradientError(f"{type(part).__name__}: {name} has parameters, and is no part: self.parts = ({name},)")
-
-
-def _require_declarations(part: Layer) -> None:
-    name = type(part).__name__
-    for attribute in "declarations", "statistic_declarations":
-        declared = getattr(part, attribute)
-        if not isinstance(declared, Mapping):
-            raise GradientError(f"{name}: {attribute} must be a dict, not {declared!r}: {DECLARE.format('W')}")
-        for key, value in declared.items():
-            shape, init = value if isinstance(value, tuple | list) and len(value) == 2 else (None, None)
-            if not isinstance(shape, tuple | list) or not all(_is_size(size) for size in shape):
-                raise GradientError(f'{name}: "{key}" needs a shape, a tuple of integers, and an init: {DECLARE.format(key)}')
-            if not callable(init):
-                found = "an array" if isinstance(init, np.ndarray) else repr(init)
-                raise GradientError(
-                    f'{name}: "{key}" starts at {found}, which is no init: "{key}": ({tuple(shape)}, Constant({found})), '
-                    f"or Uniform(radius)"
-                )
-    for key in part.params.keys() - part.declarations.keys() if not part.in_network else ():
-        raise GradientError(f'{name}: params["{key}"] is not declared, and a Network would drop it: {DECLARE.format(key)}')
-
-
-def _is_size(size: Any) -> bool:
-    return isinstance(size, int | np.integer) and not isinstance(size, bool)
-
-
-def _require_signature(part: Layer, name: str, line: str, calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> None:
-    method = getattr(part, name)
-    if getattr(type(part), name, None) is getattr(Layer, name):
-        raise GradientError(f"{type(part).__name__} has no {name}: {line}: …")
-    for arguments, keywords in calls:
-        try:
-            inspect.signature(method).bind(*arguments, **keywords)
-        except TypeError as error:
-            found = f"{name}{inspect.signature(method)}"
-            raise GradientError(f"{type(part).__name__}: {found} cannot be called as a layer ({error}): {line}") from error
-
-
-def _read_input(x: Any, rng: Any) -> Array:
-    """The input: as it was given, in float64, or drawn in the shape that was given."""
-    if isinstance(x, tuple | list) and x and all(_is_size(size) for size in x):
-        shape = tuple(int(size) for size in x)
-        _require_rows(shape)
-        return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.1, 1.1, shape))
-    try:
-        given = np.asarray(x)
-    except ValueError as error:
-        raise ArgumentError(f"x is neither a shape, (5, 3), nor an array of numbers ({error})") from error
-    if given.dtype.kind not in "fiu" or given.ndim == 0 or (given.ndim == 1 and not (given is x and given.dtype.kind == "f")):
-        raise ArgumentError(f"x must be a shape, (5, 3), or an array of real numbers, (m, …), not {x!r}")
-    _require_rows(given.shape)
-    if not np.isfinite(given).all():
-        raise ArgumentError("x must be finite: it holds NaN or an infinity")
-    return np.array(given, np.float64, order="C")
-
-
-def _require_rows(shape: tuple[int, ...]) -> None:
-    if shape[0] < 2 or min(shape) < 1:
-        raise ArgumentError(
-            f"x of shape {shape}: m > 1 rows are needed, and no axis may be empty. With one row, a gradient that is averaged "
-            f"over the minibatch looks right"
-        )
-
-
-# ---- Random numbers of a forward pass
-
-
-def _masks(seed: int) -> Any:
-    return random_generator(np, seed, "masks")
-
-
-class _EqualDraws(np.random.Generator):
-    """Every number it draws is the same: so each row of a minibatch gets the same mask."""
-
-    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._full(size, 1 / 3, dtype, out)
-
-    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._full(size, 0.5, dtype, out)
-
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        return self._full(size, low + (high - low) / 3)
-
-    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
-        return self._full(size, loc + scale / 2)
-
-    def integers(self, low: Any, high: Any = None, size: Any = None, dtype: Any = np.int64, endpoint: bool = False) -> Any:
-        low, high = (0, low) if high is None else (low, high)
-        return self._full(size, low + (high - low) // 3, dtype)  # of 2⁶⁴ − 1 the third is 0x5555…: its four parts are equal
-
-    def binomial(self, n: Any, p: Any, size: Any = None) -> Any:
-        return self._full(size, n * (np.asarray(p) > 1 / 3), np.int64)
-
-    @staticmethod
-    def _full(size: Any, value: Any, dtype: Any = np.float64, out: Any = None) -> Any:
-        if out is not None:
-            out[...] = value
-            return out
-        return np.full(np.shape(value) if size is None else size, value, dtype)[()]
-
-
-class _Float64Draws(np.random.Generator):
-    """Draws the same numbers in float32 as in float64. NumPy draws different ones."""
-
-    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._cast(super().random(np.shape(out) if out is not None else size), dtype, out)
-
-    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._cast(super().standard_normal(np.shape(out) if out is not None else size), dtype, out)
-
-    @staticmethod
-    def _cast(drawn: Any, dtype: Any, out: Any) -> Any:
-        if out is not None:
-            out[...] = drawn
-            return out
-        return np.asarray(drawn).astype(dtype)[()]
-
-
-# ---- The protocol
-
-
-def examine_layer(layer: Layer, x: Any, seed: int = 0) -> Report:
-    """What check_layer finds: a report, passed or not."""
-    _require_layer(layer)
-    rng = random_generator(np, seed, "input and parameters")
-    with _borrowed(layer, seed) as network:
-        network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
-        was_integer = getattr(x, "dtype", np.dtype(float)).kind in "iu"
-        x = _read_input(x, rng)
-        # Statistics that start at 0 and 1 would hide a backward that forgets them.
-        network.statistics += rng.uniform(0.1, 0.6, network.statistics.shape)
-        subject = f"{layer!r} on an input of shape {x.shape}"
-        training, testing = (_Examination(subject, network, x, train, seed, was_integer) for train in (True, False))
-        later, _ = testing.forward(x)
-        report = training.report()
-        now, cache = testing.forward(x)
-        if not _identical(now, later):
-            fault = (
-                "forward with train=False returns a different y after training passes: what they change on the layer must be "
-                "running statistics, in self.statistic_declarations, which only observe(cache) moves"
-            )
-            report = Report(subject, report.blocks, (*report.faults, fault))
-        if _identical(training.forward(x), (now, cache)):
-            testing.check_without_rng(now)
-            return Report(subject, report.blocks, (*report.faults, *testing.found()))
-        also = testing.report()
-        return Report(subject, report.blocks + also.blocks, report.faults + also.faults)
-
-
-@contextlib.contextmanager
-def _borrowed(layer: Layer, seed: int) -> Iterator[Network]:
-    """A network of this layer. Afterwards the layer and its parts have the attributes that they had before."""
-    before = [(part, dict(vars(part))) for part in with_parts(layer) if isinstance(part, Layer)]
-    try:
-        yield Network([layer], dtype=np.float64, seed=seed)
-    finally:
-        for part, attributes in before:
-            vars(part).clear()
-            vars(part).update(attributes)
-
-
-class _Watch:
-    """Arrays that nothing may write to, and copies of them to compare with, bit for bit."""
-
-    def __init__(self) -> None:
-        self.watched: list[tuple[str, Array, Array]] = []
-
-    def add(self, name: str, value: Any) -> None:
-        if isinstance(value, np.ndarray):
-            self.watched.append((name, value, value.copy()))
-        elif isinstance(value, list | tuple | dict):
-            for part in value.values() if isinstance(value, dict) else value:
-                self.add(name, part)
-
-    def changed(self) -> Iterator[str]:
-        """The names of arrays that were written to. The arrays are restored, so that each fault is reported only once."""
-        for name, array, original in self.watched:
-            if not _identical(array, original):
-                array[...] = original
-                yield name
-
-
-class _Grads(dict[str, Array]):
-    def __missing__(self, name: str) -> Array:
-        raise GradientError(_undeclared(name))
-
-
-def _undeclared(name: str) -> str:
-    return (
-        f'backward uses grads["{name}"], a parameter that the layer does not declare: '
-        f'self.declarations = {{"{name}": (shape, init)}} in __init__'
-    )
-
-
-class _Examination:
-    """One layer, with train=True or with train=False. Each `check` says one thing, and keeps the faults that it finds."""
-
-    def __init__(self, subject: str, network: Network, x: Array, train: bool, seed: int, was_integer: bool) -> None:
-        (self.layer,) = network.layers
-        self.subject, self.network, self.x, self.train, self.seed = subject, network, x, train, seed
-        self.was_integer, self.mode = was_integer, "" if train else " (train=False)"
-        self.params = self.layer.params
-        self.faults: list[str] = []
-        self.watch = _Watch()
-
-    def report(self) -> Report:
-        layer, x, rng = self.layer, self.x, random_generator(np, self.seed, "upstream gradient")
-        self.watch.add("x", x)
-        for name, value in self.params.items():
-            self.watch.add(name, value)
-        for name, value in layer.statistics.items():
-            self.watch.add(f"the statistics {name}", value)
-        self.y, self.cache = self.forward(x)
-        self.dy = rng.standard_normal(self.y.shape) / _ranges(self.y)
-        self.check_y()
-        self.check_without_rng(self.y)
-        self.check_held()
-
-        self.watch.add("dy", self.dy)
-        self.watch.add("cache", self.cache)
-        self.watch.add("y", self.y)
-        self.dx, self.grads = self.backward(self.dy)
-        self.watch.add("the dx that it returned before", self.dx)
-        self.check_overwrites()
-        if self.check_dx() and not layer.mixes_rows:
-            self.check_cut_rows()
-        self.check_second_forward()
-        self.check_without_grads()
-        self.check_need_dx()
-        self.check_linear(rng)
-        self.check_rows()
-        self.check_mixing()
-        if self.train:
-            self.check_observe()
-        self.check_order_in_memory()
-        self.check_float32(rng)
-        if not _identical(self.y, self.forward(x)[0]):
-            self.faults.append("forward returns a different y after other passes: keep no state on the layer")
-
-        blocks = [(name, self.params[name], self.grads[name]) for name in self.params]
-        if isinstance(self.dx, np.ndarray):
-            blocks.insert(0, ("x", x, self.dx))
-        report = _compare(
-            self.subject,
-            lambda: layer.forward(x.copy(), self.train, _masks(self.seed))[0],
-            self.dy,
-            [(name + self.mode, value, gradient) for name, value, gradient in blocks],
-            self.seed,
-        )
-        return Report(self.subject, report.blocks, (*self.found(), *report.faults))
-
-    def found(self) -> tuple[str, ...]:
-        """Each fault once."""
-        return tuple(fault + self.mode for fault in dict.fromkeys(self.faults))
-
-    # Calls, whose errors become GradientErrors in the words of the protocol
-
-    def forward(self, x: Array, rng: Any = None, caller: str = "forward") -> tuple[Array, Any]:
-        """y and the cache, with the masks of the seed or with this rng."""
-        with self.explain("forward", f"x {x.shape} {x.dtype}"):
-            result = self.layer.forward(x, self.train, _masks(self.seed) if rng is None else rng)
-        self.faults.extend(f"{caller} writes to {name}" for name in self.watch.changed())
-        if not isinstance(result, tuple | list) or len(result) != 2:
-            found = f"a {type(result).__name__} alone" if not isinstance(result, tuple) else f"{len(result)} values"
-            raise GradientError(f"{self.subject}: forward returns {found}, not y and what backward needs: return y, cache")
-        y, cache = result
-        if not isinstance(y, np.ndarray) or y.dtype.kind != "f":
-            found = f"an array of {y.dtype}" if isinstance(y, np.ndarray) else f"a {type(y).__name__}"
-            raise GradientError(f"{self.subject}: forward returns y as {found}, not as an array of floats, in the dtype of x")
-        return y, cache
-
-    def backward(self, dy: Array, need_dx: bool = True, held: float = np.nan) -> tuple[Any, dict[str, Array]]:
-        """dx, and the gradients of the parameters, written where `held` was before."""
-        arrays = {name: np.full_like(value, held) for name, value in self.params.items()}
-        grads = _Grads(arrays)
-        with self.explain("backward", self.shapes(dy)):
-            dx = self.layer.backward(dy, self.cache, grads, need_dx)
-        for name in grads.keys() - self.params.keys():
-            raise GradientError(f"{self.subject}: {_undeclared(name)}")
-        self.faults.extend(f"backward writes to {name}" for name in self.watch.changed())
-        for name in arrays:
-            if grads[name] is not arrays[name]:
-                self.faults.append(f'backward rebinds grads["{name}"]: write into the array, grads["{name}"][...] = …')
-        return dx, grads
-
-    def fixed_backward(self, dy: Array) -> Any:
-        """dx without grads: the parameters are held fixed."""
-        with self.explain("backward without grads", self.shapes(dy), "if grads is not None: grads[…][...] = …"):
-            return self.layer.backward(dy, self.cache)
-
-    def shapes(self, dy: Array) -> str:
-        held = "".join(f", {name} {value.shape}" for name, value in self.params.items())
-        return f"x {self.x.shape}, dy {dy.shape}{held}"
-
-    @contextlib.contextmanager
-    def explain(self, who: str, shapes: str, remedy: str = "") -> Iterator[None]:
-        """Errors of this package are raised as they are. All others get the shapes, and the line that may be missing."""
-        try:
-            yield
-        except (GradientError, ArgumentError):
-            raise
-        except Exception as error:
-            if isinstance(error, KeyError) and who.startswith("backward") and isinstance(error.args[0], str):
-                remedy = _undeclared(error.args[0])
-            elif isinstance(error, ValueError) and who == "backward":
-                remedy = 'a transpose may be missing: grads["W"][...] = x.T @ dy, dx = dy @ self.W.T'
-            elif who == "forward" and (isinstance(error, IndexError) or self.was_integer):
-                remedy = "Network takes floats alone, so x is float64 here: a layer for integers cannot stand in it"
-            elif isinstance(error, AttributeError) and not self.params:
-                remedy = f"each parameter must be declared: {DECLARE.format('W')}"
-            after = f"forward(x, train={self.train})"
-            words = f"{who} fails after {after}" if who != "forward" else f"{after} fails"
-            text = f"{self.subject}: {words}, {type(error).__name__}: {error} ({shapes})"
-            raise GradientError(f"{text}. {remedy}" if remedy else text) from error
-
-    # What forward must do
-
-    def check_y(self) -> None:
-        if self.y.dtype != self.x.dtype:
-            self.faults.append(f"forward turns {self.x.dtype} into {self.y.dtype}")
-        if not _identical(self.y, self.forward(self.x)[0]):
-            self.faults.append("forward returns a different y for the same x, train and rng: keep no state, draw from rng only")
-        if self.y.shape[:1] != self.x.shape[:1] and not self.layer.mixes_rows:
-            self.faults.append(f"y has the shape {self.y.shape}, x has {self.x.shape}: each row of x gives one row of y")
-
-    def check_without_rng(self, y: Array) -> None:
-        """Where rng is None there is nothing to draw from: with train=False no need, with train=True an error."""
-        rng = _masks(self.seed)
-        before = str(rng.bit_generator.state)
-        self.forward(self.x, rng)
-        draws = str(rng.bit_generator.state) != before
-        try:
-            first, second = (np.array(self.layer.forward(self.x, self.train, None)[0]) for _ in range(2))
-        except Exception as error:
-            if not self.train:
-                found = f"{type(error).__name__}: {error}"
-                self.faults.append(f"forward without an rng fails ({found}): draw only if train is True")
-            return
-        if not _identical(first, second):
-            self.faults.append("forward returns a different y each time if rng is None: draw from rng only, or raise an error")
-        elif draws and self.train:
-            self.faults.append("forward draws from rng in training, but goes without one if rng is None: raise an error then")
-        elif draws and not _identical(first, y):
-            self.faults.append("forward returns a y that depends on rng: draw only if train is True")
-
-    def check_held(self) -> None:
-        """A writeable float array on the layer that y depends on is a parameter that nobody trains."""
-        for owner in with_parts(self.layer):
-            for path, held in _held(owner):
-                where = f"self.{path}" if owner is self.layer else f"self.{path} of {owner!r}"
-                if isinstance(held, np.ndarray) and self.depends_on(held):
-                    self.faults.append(
-                        f'y depends on the array {where}, which is not declared: self.declarations = {{"{path}": '
-                        f"({held.shape}, Constant(array))}}; a constant must be read-only: self.{path}.flags.writeable = False"
-                    )
-
-    def depends_on(self, held: Array) -> bool:
-        if any(np.may_share_memory(held, own) for own in (self.network.theta, self.network.statistics)):
-            return False
-        original, x = held.copy(), self.x.copy()
-        try:
-            held[...] = original * 0.5 + 0.25
-            with np.errstate(all="ignore"):
-                y = self.layer.forward(x, self.train, _masks(self.seed))[0]
-            return not _identical(np.asarray(y), self.y)
-        except Exception:  # what cannot even be computed depends on it
-            return True
-        finally:
-            held[...] = original
-
-    def check_rows(self) -> None:
-        """y of permuted rows is the permuted y, and y of some rows is a part of y: with the same draws for each row."""
-        x, seeds = self.x, (self.seed, self.seed + 1)
-        y, other = (self.forward(x, _masks(seed))[0] for seed in seeds)
-        draw: Callable[[], Any] = lambda: _masks(self.seed)  # noqa: E731
-        if not _identical(y, other):  # the rows have masks of their own
-            y, other = (self.forward(x, _EqualDraws(np.random.PCG64(seed)))[0] for seed in seeds)
-            draw = lambda: _EqualDraws(np.random.PCG64(self.seed))  # noqa: E731
-            if not _identical(y, other):  # draws of a kind that cannot be made equal
-                return
-        if len(y) != len(x):
-            return
-        order = np.roll(np.arange(len(x)), 1)
-        if not _close(self.forward(x[order].copy(), draw())[0], y[order]):
-            self.faults.append(
-                "forward depends on where a row stands: y of permuted rows is not the permuted y. Draw masks from rng, and "
-                "treat each row alike"
-            )
-        elif not self.layer.mixes_rows:
-            for some in slice(len(x) // 2, len(x)), *(slice(i, i + 1) for i in range(min(len(x), ROWS_ALONE))):
-                if not _close(self.forward(x[some].copy(), draw())[0], y[some]):
-                    self.faults.append(
-                        f"each row must be treated by itself: y of rows {some.start} … {some.stop - 1} alone is a different y. "
-                        f"If rows influence each other, declare mixes_rows = True"
-                    )
-                    break
-
-    def check_mixing(self) -> None:
-        """Whether one row of x changes y in other rows, and whether mixes_rows says so."""
-        layer, x, y = self.layer, self.x, self.y
-        if len(y) != len(x) or (layer.mixes_rows and not self.train):
-            return
-        moved = x.copy()
-        moved[-1] += 0.5  # added, not scaled: the row may be 0
-        mixes = not _identical(self.forward(moved)[0][:-1].copy(), y[:-1].copy())
-        if mixes and not layer.mixes_rows:
-            self.faults.append("one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True")
-        elif layer.mixes_rows and not mixes:
-            self.faults.append("mixes_rows is declared, but one row of x changes y in no other row: remove the declaration")
-
-    # What backward must do
-
-    def check_dx(self) -> bool:
-        dx, x = self.dx, self.x
-        if isinstance(dx, np.ndarray) and dx.shape == x.shape and dx.dtype == x.dtype:
-            return True
-        found = "None" if dx is None else f"a {type(dx).__name__}"
-        if isinstance(dx, np.ndarray):
-            found = f"{dx.dtype} of shape {dx.shape}"
-        self.faults.append(f"backward returns dx as {found}, x is {x.dtype} of shape {x.shape}: return dx alone, and like x")
-        return False
-
-    def check_overwrites(self) -> None:
-        """grads held NaN, which += leaves there. Then they hold a number, which something more careful adds to."""
-        for name, gradient in self.grads.items():
-            if np.isnan(gradient).any():
-                first = ", ".join(map(str, np.argwhere(np.isnan(gradient))[0]))
-                self.faults.append(
-                    f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite every entry of grads, which held NaN: "
-                    f'grads["{name}"][...] = …'
-                )
-        _, written = self.backward(self.dy, held=3.0)
-        for name, gradient in self.grads.items():
-            if not np.isnan(gradient).any() and not _identical(written[name], gradient):
-                self.faults.append(f'backward adds to what grads["{name}"] held: overwrite it, grads["{name}"][...] = …')
-
-    def check_cut_rows(self) -> None:
-        """backward on the second half of a minibatch only, which GAN's simultaneous_step needs of D."""
-        m, dx = len(self.dx), self.dx
-        half = slice(m // 2, m)
-        fault = f"each row must be treated by itself: from rows {m // 2} … {m - 1} of dy and of the cache alone, backward "
-        try:
-            (cache,) = self.network.rows(Caches(self.network, [self.cache], self.dy.shape), half.start, half.stop)
-            alone: Any = self.layer.backward(self.dy[half], cache)
-        except Exception as error:  # an array that lacks the rows can raise anything
-            self.faults.append(fault + f"fails ({type(error).__name__}: {error})")
-            return
-        bound = TOLERANCE * _largest(np.nan_to_num(dx))  # matrix products of a different size are rounded differently
-        if np.shape(alone) != dx[half].shape or not np.allclose(alone, dx[half], TOLERANCE, bound, equal_nan=True):
-            self.faults.append(fault + "returns another dx")
-
-    def check_second_forward(self) -> None:
-        """A second forward pass, of other numbers and masks, must not change what belongs to the first."""
-        self.forward(self.x[::-1] * 0.75, _masks(self.seed + 1), "a second forward")
-        self.later = self.backward(self.dy)
-        dx, grads = self.later
-        if not _identical(self.dx, dx) or not all(_identical(self.grads[name], grads[name]) for name in self.params):
-            self.faults.append(
-                "backward returns something different after a second forward: take what it needs from its cache only"
-            )
-
-    def check_without_grads(self) -> None:
-        if not _identical(self.later[0], self.fixed_backward(self.dy)):
-            self.faults.append("backward without grads returns a dx that differs from that with grads")
-        self.faults.extend(f"backward without grads writes to {name}" for name in self.watch.changed())
-
-    def check_need_dx(self) -> None:
-        nothing, grads = self.backward(self.dy, need_dx=False)
-        if nothing is not None:
-            self.faults.append("backward with need_dx=False returns something: return None, and save the time of dx")
-        if not all(_identical(self.later[1][name], grads[name]) for name in self.params):
-            self.faults.append("backward with need_dx=False computes gradients that differ from those with need_dx=True")
-
-    def check_linear(self, rng: Any) -> None:
-        """Derivatives are linear in dy: of dy + dy′ the sum, of a large and of a small dy the same multiple."""
-        other = rng.standard_normal(self.y.shape) / _ranges(self.y)
-        first, second = self.results(self.dy), self.results(other)
-        cases = [(1.0, self.dy + other, {name: first[name] + second[name] for name in first})]
-        cases += [(factor, self.dy * factor, first) for factor in (2.0**20, 2.0**-20)]
-        for factor, dy, expected in cases:
-            largest = max(map(_largest, expected.values()), default=0.0)
-            for name, result in self.results(dy).items():
-                if not _close(result / factor, expected[name], largest) and np.isfinite(expected[name]).all():
-                    self.faults.append(
-                        f"backward is not linear in dy: see {name}. Compute it from this dy, keep no earlier result, and do "
-                        f"not clip or round it"
-                    )
-
-    def results(self, dy: Array) -> dict[str, Array]:
-        """dx and the gradients, by name."""
-        dx, grads = self.backward(dy)
-        return ({"dx": np.array(dx)} if isinstance(dx, np.ndarray) else {}) | grads
-
-    def check_observe(self) -> None:
-        """observe must move the statistics, and write to nothing else. Afterwards they are restored."""
-        statistics = self.network.statistics
-        before = statistics.copy()
-        with self.explain("observe", f"x {self.x.shape}"):
-            self.layer.observe(self.cache)
-        moved = statistics.copy()
-        statistics[...] = before
-        if statistics.size and _identical(moved, before):
-            self.faults.append("observe leaves the statistics as they were: move them towards those of the minibatch")
-        self.faults.extend(f"observe writes to {name}" for name in self.watch.changed())
-
-    # What both must do
-
-    def check_order_in_memory(self) -> None:
-        """x and dy may be stored by columns, as Linear's dx is."""
-        y, _ = self.forward(np.asfortranarray(self.x))
-        if not _close(y, self.y):
-            self.faults.append("forward returns a different y if x is stored by columns: let NumPy follow its axes")
-        by_rows, by_columns = self.results(self.dy), self.results(np.asfortranarray(self.dy))
-        largest = max(map(_largest, by_rows.values()), default=0.0)
-        if not all(_close(by_columns[name], result, largest) for name, result in by_rows.items() if name in by_columns):
-            self.faults.append("backward returns something different if dy is stored by columns: let NumPy follow its axes")
-
-    def check_float32(self, rng: Any) -> None:
-        """float32 in, float32 out, and the same values up to float32's rounding, which is measured.
-
-        Meanwhile the layer and its parts hold arrays of that type.
-        """
-        x = self.x.astype(np.float32)
-        with np.errstate(all="ignore"):  # numbers up to 10³⁰⁸ have no place in float32
-            dy = rng.standard_normal(self.dy.shape).astype(np.float32)
-            narrow, wide = (self.results_in(dtype, x, dy) for dtype in (np.float32, np.float64))
-            for name, result in narrow.items():
-                if result.dtype != np.float32:
-                    self.faults.append(f"{'forward' if name == 'y' else 'backward'} turns float32 into {result.dtype}")
-                    return
-            nearby = [self.results_in(np.float32, _nudged(x, rng), _nudged(dy, rng)) for _ in range(8)]
-            for name, exact in wide.items():
-                if name in narrow and not _agrees(narrow[name], exact, [each[name] for each in nearby]):
-                    self.faults.append(f"{name} has different values in float32: compute the same in every dtype")
-
-    def results_in(self, dtype: Any, x: Array, dy: Array) -> dict[str, Array]:
-        """y, dx and the gradients, with x, dy and the parameters in this dtype, as float32 rounds them."""
-        layer, held = self.layer, (self.layer.params, self.layer.statistics)
-        params, statistics = ({name: a.astype(np.float32).astype(dtype) for name, a in arrays.items()} for arrays in held)
-        bind(layer, params, statistics)
-        try:
-            with self.explain("forward", f"x {x.shape} {np.dtype(dtype)}"):
-                rng = _Float64Draws(np.random.PCG64(self.seed))
-                y, cache = layer.forward(x.astype(dtype), self.train, rng)
-            grads = {name: np.full_like(value, np.nan) for name, value in params.items()}
-            with self.explain("backward", f"{self.shapes(dy)}, all {np.dtype(dtype)}"):
-                dx = layer.backward(dy.astype(dtype), cache, grads)
-        finally:
-            bind(layer, *held)
-        return {"y": y} | ({"dx": dx} if isinstance(dx, np.ndarray) else {}) | grads
-
-
-def _identical(a: Any, b: Any) -> bool:
-    """Whether two arrays, or two caches, are the same bit for bit: −0 is not 0, NaN is NaN."""
-    numbers = np.ndarray | np.generic | int | float
-    if isinstance(a, numbers) and isinstance(b, numbers):
-        a, b = np.asarray(a), np.asarray(b)
-        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(_identical, a, b))
-    return a is None and b is None
-
-
-def _close(a: Array, b: Array, largest: float = 0.0) -> bool:
-    """Whether they are the same up to the rounding of float64: products of a different size are rounded differently.
-
-    What cancels to 0, such as the gradient of a bias before batch norm, is rounded as `largest`, the largest number beside it.
-    """
-    if np.shape(a) != np.shape(b):
-        return False
-    column = np.max(np.abs(b), axis=0, initial=0.0) if np.ndim(b) > 1 else _largest(b)
-    with np.errstate(all="ignore"):
-        bound = 1e-9 * (np.abs(b) + column) + 1e-13 * max(largest, _largest(b))
-        return bool((np.isnan(b) | (a == b) | (np.abs(a - b) <= bound)).all())
-
-
-def _ranges(y: Array) -> Array:
-    """The range of each column of y over the rows; 1 where it is constant."""
-    largest, smallest = y.max(axis=0), y.min(axis=0)
-    with np.errstate(all="ignore"):
-        ranges = np.clip(largest - smallest, 1e-150, 1e150)
-        return np.asarray(np.where(ranges > 1e-12 * np.abs(y).max(axis=0), ranges, 1.0))
-
-
-def _nudged(a: Array, rng: Any) -> Array:
-    """a, changed by a few parts in a million: enough to round differently in float32."""
-    return np.asarray(a * (1 + rng.uniform(-1, 1, a.shape) * 2.0**-22), np.float32)
-
-
-def _agrees(narrow: Array, exact: Array, nearby: list[Array]) -> bool:
-    """Whether float32 has the values of float64, up to 10⁻⁴ and what a few parts in a million change. Not beyond 10³⁰."""
-    over_rows = 0 if np.ndim(exact) > 1 else None
-    spread = np.max([np.max(np.abs(each - narrow), axis=over_rows) for each in nearby], axis=0)
-    size = np.sqrt(np.mean(exact * exact, axis=over_rows))
-    bound = 1e-4 * np.abs(exact) + 1e-5 * size + 30 * spread
-    return bool(((np.abs(narrow - exact) <= bound) | ~(np.abs(exact) < 1e30)).all())
-
-
-GIVEN = {"params", "statistics", "declarations", "statistic_declarations", "parts"}
-
-
-def _held(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Writeable arrays of floats, and layers, that an object or its class holds: their names, and they themselves."""
-    own = vars(owner) if hasattr(owner, "__dict__") else {}
-    classes = [vars(kind) for kind in type(owner).__mro__ if kind not in (Layer, object)]
-    plain = np.ndarray | list | tuple | dict
-    attributes = {name: value for names in classes for name, value in names.items() if isinstance(value, plain)}
-    for name, value in (attributes | dict(own)).items():
-        if name not in GIVEN:
-            yield from _inside(name, value, [owner])
-
-
-def _inside(path: str, value: Any, seen: list[Any]) -> Iterator[tuple[str, Any]]:
-    code = type | types.ModuleType | types.FunctionType | types.MethodType
-    if any(value is each for each in seen) or isinstance(value, code):
-        return
-    seen = [*seen, value]
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "f" and value.flags.writeable:
-            yield path, value
-    elif isinstance(value, Layer):
-        yield path, value
-    elif isinstance(value, list | tuple | dict):
-        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _inside(f"{path}[{key!r}]", each, seen)
-    elif hasattr(value, "__dict__"):
-        for name, each in vars(value).items():
-            yield from _inside(f"{path}.{name}", each, seen)

@@ -433,12 +433,12 @@ def work(args):
 
 
 class Contestant:
-    """The parent's end of one contestant's process."""
+    """The parent's end of one contestant's process: this script, or another one that answers as `work` does."""
 
-    def __init__(self, args, worker, variant, **settings):
-        options = {name: getattr(args, name) for name in ("threads", *SIZES)} | settings
+    def __init__(self, args, worker, variant, script=__file__, sizes=SIZES, **settings):
+        options = {name: getattr(args, name) for name in ("threads", *sizes)} | settings
         self.label = worker if worker not in ("floor", "tinygan") else f"{worker}, {variant}"
-        command = [sys.executable, __file__, "--worker", worker, "--variant", variant]
+        command = [sys.executable, script, "--worker", worker, "--variant", variant]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         n = str(args.threads)
@@ -503,7 +503,11 @@ def check(args):
 
 def contest(args, entries, **settings):
     """The milliseconds of each entry, a median a turn, and the peak memory of each in MB."""
-    contestants = [Contestant(args, worker, variant, **settings) for worker, variant in entries]
+    return turns(args, [Contestant(args, worker, variant, **settings) for worker, variant in entries])
+
+
+def turns(args, contestants):
+    """As contest."""
     for contestant in contestants:
         contestant.wait_until_ready()
     order = random.Random(0)
@@ -626,14 +630,19 @@ def vectors_size(G, D):
 
 
 def parts(args):
-    """Milliseconds of every forward and backward and of the updates, inside the running iteration: cold caches count."""
     import numpy as np
-
-    from tinygan.run import peak_memory
 
     args.learning_rate = LEARNING_RATE
     iteration = make_tinygan(args, initial(args), dropout=True)
-    gan, spent = iteration.gan, {}
+    x = np.random.default_rng(8).random((args.batch_size, PIXELS), dtype=np.float32)
+    profile(args, iteration.gan, lambda: iteration(x, None, None))
+
+
+def profile(args, gan, iteration):
+    """Milliseconds of every forward and backward and of the updates, inside the running iteration: cold caches count."""
+    from tinygan.run import peak_memory
+
+    spent = {}
 
     def clock(owner, name, label):
         method = getattr(owner, name)
@@ -651,10 +660,9 @@ def parts(args):
             for name in "forward", "backward":
                 clock(layer, name, f"{player} {i} {layer!r}.{name}")
         clock(getattr(gan, f"{player}_optimizer"), "step", f"{player} update")
-    x = np.random.default_rng(8).random((args.batch_size, PIXELS), dtype=np.float32)
     whole, iterations = [], args.rounds * args.iterations
     for _ in range(iterations):
-        whole.append(timed(lambda: iteration(x, None, None)))
+        whole.append(timed(iteration))
     total = statistics.median(whole) * 1e3
     rows = {label: statistics.median(s) * len(s) / iterations * 1e3 for label, s in spent.items()}
     rows["everything else (noise, costs, concatenation, calls)"] = total - sum(rows.values())

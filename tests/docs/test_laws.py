@@ -26,13 +26,15 @@ ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "net
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
-OTHERS = ["gradcheck", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
+OTHERS = ["protocol", "gradcheck", "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
     **{name: ENGINE + TRAINING for name in TRAINING},
-    "gradcheck": [*GROUND, *LAYERS, "network"],
-    "derivatives": [*ENGINE, "gradcheck"],
+    "protocol": [*GROUND, *LAYERS, "network"],
+    "gradcheck": [*GROUND, *LAYERS, "protocol"],
+    "named": [*GROUND, "layers", "protocol", "gradcheck"],
+    "derivatives": [*ENGINE, "gradcheck", "named"],
     "parzen": [*GROUND, "network"],
     "images": [*GROUND, "network"],
     "datasets": [*GROUND, "datasets"],
@@ -137,7 +139,7 @@ def the_engine_imports_no_training_run_datasets_or_recipes(house):
     return [
         breach(file, node, f"the engine imports {module}")
         for file, node, module in inner(house)
-        if room(module_of(file)) in [*ENGINE, "gradcheck"] and is_own(module) and room(module) in NOT_THE_ENGINES
+        if room(module_of(file)) in [*ENGINE, "protocol", "gradcheck"] and is_own(module) and room(module) in NOT_THE_ENGINES
     ]
 
 

@@ -26,6 +26,6 @@ def test_the_page_of_the_tests_is_written_by_its_own_command_from_the_kept_figur
         record["kills"] = 1234
     with pytest.raises(ZeroDivisionError), soak.Record("Memory"):
         raise ZeroDivisionError  # what fails leaves no figures
-    assert "| Kills | kills: 1,234 | 7 | 0 | " in soak.table()
+    assert re.search(r"\| Kills \| kills: 1,234 \| 7 \| \d+ \| ", soak.table())
     assert "Memory" not in soak.table()
     assert soak.table() in soak.filled()

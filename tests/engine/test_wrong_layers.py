@@ -343,6 +343,137 @@ def what_backward_needs_is_kept_on_the_layer(wrong):
     return affine(forward=forward, backward=backward)
 
 
+# ---- Statistics that are moved wrongly
+
+
+class Normalises(Layer):
+    """y = (x − μ)/√(σ² + 10⁻³), of the minibatch in training, of the statistics otherwise. `becomes` says what they become."""
+
+    mixes_rows = True
+
+    def __init__(self, becomes, **statistics):
+        self.statistic_declarations = {
+            name: ((4,), Constant(value)) for name, value in ({"mean": 0.0, "var": 1.0} | statistics).items()
+        }
+        self.becomes = becomes
+
+    def running(self):
+        return self.mean, self.var
+
+    def forward(self, x, train=False, rng=None):
+        mean, var = (x.mean(axis=0), x.var(axis=0)) if train else self.running()
+        var = var + 1e-3
+        x_hat = (x - mean) / np.sqrt(var)
+        return x_hat, (x_hat, like(var, x), like(mean, x), x) if train else (x_hat, like(var, x))
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        x_hat, var, *minibatch = cache
+        if minibatch:
+            dy = dy - dy.mean(axis=0) - x_hat * (dy * x_hat).mean(axis=0)
+        return dy / np.sqrt(var) if need_dx else None
+
+    def observe(self, cache):
+        _, var, mean, x = cache
+        for name, value in self.becomes(self, mean, var - 1e-3, x).items():
+            self.statistics[name][...] = value
+
+
+def averages(momentum, mean=lambda layer, mean, var, x: mean, var=lambda layer, mean, var, x: var):
+    """A running average of these two, in a layer that Normalises."""
+
+    def becomes(layer, *minibatch):
+        rest = 1 - momentum
+        return {
+            "mean": momentum * layer.mean + rest * mean(layer, *minibatch),
+            "var": momentum * layer.var + rest * var(layer, *minibatch),
+        }
+
+    return Normalises(becomes)
+
+
+def or_not(wrong, value):
+    """Averages with this value in place of the mean, or correct ones."""
+    return averages(0.9, mean=value) if wrong else averages(0.9)
+
+
+@case("observe", "the same numbers")
+def observe_writes_constants(wrong):
+    return Normalises(lambda *_: {"mean": 7.0, "var": 2.0}) if wrong else averages(0.0)
+
+
+@case("observe", "the second time")
+def observe_writes_random_numbers(wrong):
+    rng = np.random.default_rng(0)
+    return or_not(wrong, lambda *_: rng.standard_normal(4))
+
+
+@case("observe", "the second time")
+def observe_counts_its_calls(wrong):
+    calls = iter(range(10**6))
+    return or_not(wrong, lambda layer, mean, var, x: mean * (1 + next(calls)))
+
+
+@case("observe", "where a row stands")
+def observe_takes_the_first_row(wrong):
+    return or_not(wrong, lambda layer, mean, var, x: x[0])
+
+
+@case("do not become", "train=False", "train=True")
+def observe_writes_a_constant_for_the_mean(wrong):
+    return or_not(wrong, lambda *_: 7.0)
+
+
+@case("do not become")
+def observe_takes_the_sum_for_the_mean(wrong):
+    return or_not(wrong, lambda layer, mean, var, x: x.sum(axis=0))
+
+
+@case("do not become")
+def observe_has_the_sign_of_the_mean_wrong(wrong):
+    return or_not(wrong, lambda layer, mean, var, x: -mean)
+
+
+@case("do not become")
+def observe_takes_the_minibatch_for_a_step(wrong):
+    """mean ← mean + (1 − ρ) μ: the old mean is never reduced."""
+    return or_not(wrong, lambda layer, mean, var, x: mean + layer.mean)
+
+
+@case("do not become")
+def observe_grows_without_end(wrong):
+    return or_not(wrong, lambda layer, mean, var, x: mean + 20 * layer.mean)
+
+
+@case("do not become")
+def observe_only_shrinks_the_variance(wrong):
+    return averages(0.9, var=lambda *_: 0.0) if wrong else averages(0.9)
+
+
+@case("do not become")
+def observe_takes_the_deviation_for_the_variance(wrong):
+    return averages(0.9, var=lambda layer, mean, var, x: var**0.5) if wrong else averages(0.9)
+
+
+@case("do not become")
+def observe_takes_the_mean_square_for_the_variance(wrong):
+    return averages(0.9, var=lambda layer, mean, var, x: (x * x).mean(axis=0) + 0.1 * wrong) if wrong else averages(0.9)
+
+
+@case("do not become")
+def observe_mixes_up_the_two(wrong):
+    return averages(0.9, *(lambda layer, mean, var, x: var, lambda layer, mean, var, x: mean)[: 2 * wrong])
+
+
+@case("do not become")
+def in_testing_the_root_is_forgotten(wrong):
+    """The statistics are right, and used wrongly."""
+
+    def running(self):
+        return self.mean, self.var**2 if wrong else self.var
+
+    return variant(Normalises, averages(0.9).becomes, running=running)
+
+
 # ---- Other rows, and where a row stands
 
 
@@ -1157,3 +1288,68 @@ def test_a_layer_that_draws_is_accepted_however_it_draws():
         assert check_layer(Masked(mask(kind)), (5, 4)).passed
     for keep in 0.001, 0.5, 0.999, 1:
         assert check_layer(Dropout(keep), (5, 4)).passed
+
+
+def unbiased(layer, mean, var, x):
+    return var * len(x) / (len(x) - 1)
+
+
+def counted(layer, mean, var, x):
+    """The average of all minibatches so far, with their number."""
+    n = layer.n + 1
+    return {"n": n, "mean": layer.mean + (mean - layer.mean) / n, "var": layer.var + (var - layer.var) / n}
+
+
+class Sums(Normalises):
+    """It keeps the sums of x and of x², and the number of rows."""
+
+    def running(self):
+        mean = self.sums / self.n
+        return mean, self.squares / self.n - mean**2
+
+
+def summed(layer, mean, var, x):
+    return {"n": layer.n + len(x), "sums": layer.sums + x.sum(axis=0), "squares": layer.squares + (x * x).sum(axis=0)}
+
+
+def after_the_first(layer, mean, var, x):
+    """The first minibatch sets the statistics. `seen` says whether it was there."""
+    keep = np.where(layer.seen < 1, 0.0, 0.9)
+    becomes = averages(0.9).becomes(layer, mean, var, x)
+    return {"seen": 1.0} | {name: np.where(keep, becomes[name], value) for name, value in (("mean", mean), ("var", var))}
+
+
+class LargestSoFar(Layer):
+    """y = x / the largest |x| so far, which each column has for itself"""
+
+    def __init__(self):
+        self.statistic_declarations = {"largest": ((4,), Constant(0.1))}
+
+    def forward(self, x, train=False, rng=None):
+        return x / self.largest, (x, self.largest.copy())
+
+    def backward(self, dy, cache, grads=None, need_dx=True):
+        return dy / self.largest if need_dx else None
+
+    def observe(self, cache):
+        self.largest[...] = np.maximum(self.largest, np.abs(cache[0]).max(axis=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("x", [(2, 4), (5, 4), (64, 4)], ids=str)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(lambda momentum=momentum: averages(momentum) for momentum in (0.0, 0.5, 0.99, 0.9999, 0.999999)),
+        lambda: averages(0.9, var=unbiased),
+        lambda: Normalises(counted, n=0.0),
+        lambda: Sums(summed, n=1.0, sums=0.0, squares=1.0),
+        lambda: Normalises(after_the_first, seen=0.0),
+        lambda: LargestSoFar(),
+        lambda: Residual(Dropout(0.5), averages(0.9), Tanh(), LargestSoFar()),
+        lambda: Residual(averages(0.9), Linear(4, 4), Tanh(), BatchNorm(4), averages(0.999)),
+    ],
+)
+def test_statistics_are_accepted_whichever_way_they_are_kept(layer, x):
+    for seed in range(3):
+        assert check_layer(layer(), x, seed=seed).passed
