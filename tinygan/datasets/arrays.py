@@ -4,7 +4,6 @@ import io
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,23 +42,17 @@ def read_array(path: Path) -> tuple[Array, str]:
         raise DataError(f"{path}: {array.dtype} of shape {array.shape}: {error}") from None
 
 
-def read_npy_header(file: io.BufferedReader) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype of a .npy file. Raises ValueError unless the file has as many bytes as its header promises."""
+def _read_npy(file: io.BufferedReader) -> Array:
+    """The array in a .npy file. It stays on the disk: only what is used is read. Its header is compared with the file's size."""
     version = np.lib.format.read_magic(file)
     if version != (1, 0):  # (2, 0) is for headers that no array of numbers has, and reads as many bytes as it states
         raise ValueError(f"version {version} of .npy")
     shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    promised, held = dtype.itemsize * math.prod(shape), os.fstat(file.fileno()).st_size - file.tell()
-    if promised != held and not dtype.hasobject:
-        raise ValueError(f"its header promises {promised} bytes of data, {held} are there")
-    return shape, dtype
-
-
-def _read_npy(file: io.BufferedReader) -> Array:
-    """The array in a .npy file. It stays on the disk: only what is used is read."""
-    _, dtype = read_npy_header(file)
     if dtype.hasobject:
         raise DataError("it holds Python objects, which are not read: save one array of numbers, all images of one size")
+    promised, held = dtype.itemsize * math.prod(shape), os.fstat(file.fileno()).st_size - file.tell()
+    if promised != held:
+        raise ValueError(f"its header promises {promised} bytes of data, {held} are there")
     return np.lib.format.open_memmap(file.name, mode="r")
 
 
