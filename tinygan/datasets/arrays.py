@@ -43,7 +43,7 @@ def read_array(path: Path) -> tuple[Array, str]:
 
 
 def _read_npy(file: io.BufferedReader) -> Array:
-    """The array in a .npy file. It stays on the disk: only what is used is read. Its header is compared with the file's size."""
+    """The array in a .npy file. It stays on the disk: only what is used is read. Its header must fit its size."""
     version = np.lib.format.read_magic(file)
     if version != (1, 0):  # (2, 0) is for headers that no array of numbers has, and reads as many bytes as it states
         raise ValueError(f"version {version} of .npy")
