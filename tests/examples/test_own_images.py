@@ -1,6 +1,7 @@
 """examples/mnist.py and examples/sample.py on a reader's own images: a run, its resume, its evaluation and its pictures."""
 
 import json
+import re
 
 import mnist
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import sample
 from helpers import SMALL, refused
 from PIL import Image
+from scripts import EXAMPLES
 
 from tinygan import CheckpointError, DataError, load_checkpoint, load_images, load_mnist
 from tinygan.images import neighbour_grid
@@ -135,6 +137,21 @@ def replaced(dataset, images):
     from dataclasses import replace
 
     return replace(dataset, train=replace(dataset.train, images=images, labels=np.zeros(len(images), np.int16)))
+
+
+def test_the_code_on_the_page_runs(tmp_path, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (EXAMPLES / "IMAGES.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "faces").mkdir()
+    for i in range(12):
+        Image.linear_gradient("L").rotate(30 * i).save(tmp_path / "faces" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(code, "IMAGES.md", "exec"), names)
+    first, again = names["dataset"], names["again"]
+    assert first.source in capsys.readouterr().out
+    images = [sorted(bytes(row) for part in (x.train, x.validation, x.test) for row in part.images) for x in (first, again)]
+    assert images[0] == images[1]
+    np.testing.assert_array_equal(names["read_idx"]("faces.idx.gz").reshape(12, 784), names["faces"])
 
 
 def test_the_folder_above_mnist_works(call, data, tmp_path):
