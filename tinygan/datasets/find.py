@@ -28,8 +28,8 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
 
     Raises DataError, with what was found and what would work.
     """
-    if data is None:
-        return _of_size(load_mnist(download=download), size)
+    if data is None or (str(data) == "mnist-subset" and not Path(data).exists()):  # the name of what load_mnist may take
+        return _of_size(load_mnist(data, download=download), size)
     path = Path(data)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder{_nearest(path)}: check the name")
