@@ -230,10 +230,12 @@ def test_what_is_not_there_is_named(tmp_path):
         load_images(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("size", [0, -1, 2.5, "28", True])
-def test_a_size_is_a_whole_number(tmp_path, size):
-    with refused("size", error=ArgumentError):
-        load_images(written(tmp_path / "x", random_images(10)), size=size)
+@pytest.mark.parametrize("size", [0, -1, 2.5, "28", True, 513, 10**9])
+def test_a_size_is_a_whole_number_of_at_most_512(tmp_path, size):
+    folder = written(tmp_path / "x", random_images(10))
+    with refused("size", size, error=ArgumentError):
+        load_images(folder, size=size)
+    assert load_images(folder, size=np.int64(3)).image_shape == (3, 3)
 
 
 # ---- Folders that are refused

@@ -6,6 +6,7 @@ Images of a folder are decoded once, and kept in the user's cache: see `_cached`
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from tinygan.datasets.arrays import read_array
 from tinygan.datasets.dataset import Dataset, Split
 from tinygan.datasets.download import cache_folder
 from tinygan.datasets.pictures import ENDINGS, RULES, fit, read_picture
-from tinygan.errors import DataError
+from tinygan.errors import ArgumentError, DataError
 from tinygan.files import open_file
 
 LEAST = 10  # images, so that each of the three parts has one
@@ -53,11 +54,13 @@ def load_images(folder_or_npy: str | os.PathLike[str], *, size: int | None = Non
     Pixels keep their values: nothing is stretched to 0 … 255. `source` says what was read, and the range of the values.
 
     Raises DataError, with what was found and what would work, for a file that cannot be read, for images of several sizes
-    where no size is given, for fewer than 10 images, and for images that are all of one value.
+    where no size is given, for fewer than 10 images, and for images that are all of one value; ArgumentError for a size that
+    is no whole number from 1 to 512.
     """
     path = Path(folder_or_npy)
-    if size is not None:
-        checks.integer("size", size)
+    if size is not None and checks.integer("size", size) ** 2 > MOST_VALUES:
+        raise ArgumentError(f"size {size}: at most {math.isqrt(MOST_VALUES)}, which makes {MOST_VALUES:,} values of an image")
+    size = None if size is None else int(size)
     if path.is_dir():
         names, others = find_pictures(path)
         if not names:
