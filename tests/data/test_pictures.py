@@ -262,12 +262,13 @@ def links(folder):
     os.symlink(folder, folder / "again")
     os.symlink("y", folder / "y")
     os.symlink(folder.parent, folder / "parent")
+    CHINA.save(folder.parent / "not-mine.png")
 
 
 LEFT_OUT = {
     "a hidden file": (hidden, ""),
     "any other ending": (other_endings, "1 without an ending, 2 .gif, 1 .txt"),
-    "a link to a folder that is read already": (links, "1 without an ending"),
+    "a link to a folder that is read already, or is above": (links, "1 without an ending"),
 }
 
 

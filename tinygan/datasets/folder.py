@@ -31,6 +31,7 @@ from tinygan.files import open_file
 LEAST = 10  # images, so that each of the three parts has one
 MOST_VALUES = 2**18  # of one image: 512 × 512 in grey, 295 × 295 in colour
 MOST_BYTES = 2**32  # of all images
+MOST_CLASSES = 2**15  # int16 numbers so many
 SHOWN = 10  # names in a message, at most
 PATIENCE = 1.0  # seconds of reading after which a progress bar appears
 
@@ -61,27 +62,34 @@ def load_images(folder_or_npy: str | os.PathLike[str], *, size: int | None = Non
     if size is not None and checks.integer("size", size) ** 2 > MOST_VALUES:
         raise ArgumentError(f"size {size}: at most {math.isqrt(MOST_VALUES)}, which makes {MOST_VALUES:,} values of an image")
     size = None if size is None else int(size)
-    if path.is_dir():
-        names, others = find_pictures(path)
-        if not names:
-            raise DataError(f"{path}: no PNG or JPEG file is in it: {_advice(path, others)}")
-        if others:
-            counts = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sorted(others.items()))
-            print(f"data: files in {path} that are neither PNG nor JPEG by their names are left out: {counts}", file=sys.stderr)
-        images = _cached(path, names, size)
-        classes = sorted({name.split("/")[0] for name in names if "/" in name})
-        labels = np.array([classes.index(name.split("/")[0]) if "/" in name else -1 for name in names])
-        words, name = f"{len(images):,} PNG and JPEG files in {path}", path.resolve().name
-    else:
-        images, kind = read_array(path)
-        if size is not None and images.shape[1:3] != (size, size):
-            images = _resized(images, size)
-        classes, labels = [], np.full(len(images), -1)
-        words, name = f"{len(images):,} images in {path} ({kind})", path.name.split(".")[0]
-    if len(classes) > 32768:
-        raise DataError(f"{path}: {len(classes)} subfolders hold images, at most 32,768: put the images into one folder")
-    words += f"; {_classes(classes)}" + (f"; centre squares, resized to {size} × {size}" if size else "")
-    return _split(f"images-{name}", words, str(path), images, labels.astype(np.int16))
+    images, labels, words = (_from_folder if path.is_dir() else _from_file)(path, size)
+    words += f"; centre squares, resized to {size} × {size}" if size else ""
+    return _split(path, words, images, labels)
+
+
+def _from_folder(folder: Path, size: int | None) -> tuple[Array, Array, str]:
+    """Images, labels, and in words what they are."""
+    names, others = find_pictures(folder)
+    if not names:
+        raise DataError(f"{folder}: no PNG or JPEG file is in it: {_advice(folder, others)}")
+    if others:
+        counts = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sorted(others.items()))
+        print(f"data: files in {folder} that are neither PNG nor JPEG by their names are left out: {counts}", file=sys.stderr)
+    classes = sorted({name.split("/")[0] for name in names if "/" in name})
+    if len(classes) > MOST_CLASSES:
+        raise DataError(
+            f"{folder}: {len(classes)} subfolders hold images, at most {MOST_CLASSES}: put the images into one folder"
+        )
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[name.split("/")[0]] if "/" in name else -1 for name in names], np.int16)
+    return _cached(folder, names, size), labels, f"{len(names):,} PNG and JPEG files in {folder}; {_classes(classes)}"
+
+
+def _from_file(path: Path, size: int | None) -> tuple[Array, Array, str]:
+    images, kind = read_array(path)
+    if size is not None and images.shape[1:3] != (size, size):
+        images = _resized(images, size)
+    return images, np.full(len(images), -1, np.int16), f"{len(images):,} images in {path} ({kind})"
 
 
 def _classes(classes: Sequence[str]) -> str:
@@ -91,7 +99,7 @@ def _classes(classes: Sequence[str]) -> str:
     return f"{len(classes)} class{'es' * (len(classes) > 1)}: {', '.join(classes[:SHOWN])}{more}"
 
 
-def _split(name: str, words: str, path: str, images: Array, labels: Array) -> Dataset:
+def _split(path: Path, words: str, images: Array, labels: Array) -> Dataset:
     n, shape = len(images), images.shape[1:]
     if n < LEAST:
         found = f"{n} image{'s' * (n != 1)}"
@@ -107,7 +115,8 @@ def _split(name: str, words: str, path: str, images: Array, labels: Array) -> Da
     sizes = "/".join(f"{len(part):,}" for part in parts)
     colour = "colour" if len(shape) == 3 else "grey"
     words += f"; {colour}, values {low} to {high}; shuffled with seed 0 and split {sizes}"
-    return Dataset(name, words, tuple(map(int, shape)), *splits)
+    name = path.resolve().name if path.is_dir() else path.name.split(".")[0]
+    return Dataset(f"images-{name}", words, tuple(map(int, shape)), *splits)
 
 
 def too_large(shape: Sequence[int]) -> str:
@@ -129,13 +138,13 @@ def find_pictures(folder: Path) -> tuple[list[str], Counter[str]]:
     """The PNG and JPEG files in and below a folder, by their endings, as sorted names "cats/1.png"; and how many files have
     other endings.
 
-    Names that start with a dot are left out. Links are followed, and each folder is entered once, so loops end.
+    Names that start with a dot are left out. Links are followed, but each folder is entered once, and none above this one.
     """
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: {error.strerror}: make this folder readable, or move it away") from error
 
-    names, others, entered = [], Counter[str](), set()
+    names, others, entered = [], Counter[str](), set(map(str, folder.resolve().parents))
     for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(place)
         if real in entered:
