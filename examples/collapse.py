@@ -21,9 +21,11 @@ own gradient.
 """
 
 import argparse
+import contextlib
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import warnings
@@ -52,7 +54,9 @@ from tinygan import (
     random_generator,
     value_function,
 )
-from tinygan.console import need_matplotlib, new_figure, progress_bar
+from tinygan.backend import write_atomically
+from tinygan.console import need_matplotlib, progress_bar
+from tinygan.figures import as_pixels, figure_and_axes, save_figure
 from tinygan.parzen import ParzenWarning, select_sigma
 from tinygan.run import main, natural, open_folder, positive, positive_number, write_json
 
@@ -336,18 +340,9 @@ def draw_ring(axis: Any, samples: np.ndarray, theta_d: np.ndarray | None = None)
     axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
 
 
-def picture(figure: Any, dpi: int) -> Image.Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-
-
-def draw_frames(path: Path, runs: dict[str, dict[str, Any]], columns: int = 6) -> None:
-    figure = new_figure(figsize=(2 * columns, 2.4 * len(runs)), layout="constrained")
-    grid = figure.subplots(len(runs), columns, squeeze=False)
+def draw_frames(runs: dict[str, dict[str, Any]], columns: int = 6, axes: Any = None) -> Any:
+    """A Figure of the samples at some moments, a row for each run; axes: yours, as many as `columns` for each run."""
+    figure, grid = figure_and_axes(axes, len(runs), columns, (2 * columns, 2.4 * len(runs)))
     for row, (name, run) in zip(grid, runs.items(), strict=True):
         row[0].set_ylabel(name)
         last = len(run["frames"]) - 1
@@ -357,12 +352,11 @@ def draw_frames(path: Path, runs: dict[str, dict[str, Any]], columns: int = 6) -
             trace = run["trace"]
             axis.set_title(f"{trace['modes'][i]:.0f} of {MODES} modes, {trace['good'][i]:.0%} good", fontsize=9)
             axis.set_xlabel(f"{i / last:.0%} of the run", fontsize=9)
-    picture(figure, dpi=75).quantize(96).save(path, optimize=True)  # a quarter of the size
+    return figure
 
 
 def draw_gif(path: Path, runs: dict[str, dict[str, Any]], pictures: int = 25) -> None:
-    figure = new_figure(figsize=(2.6 * len(runs), 2.8), layout="constrained")
-    axes = figure.subplots(1, len(runs), squeeze=False)[0]
+    figure, (axes,) = figure_and_axes(None, 1, len(runs), (2.6 * len(runs), 2.8))
     pages = []
     for share in np.linspace(0, 1, pictures):
         for axis, (name, run) in zip(axes, runs.items(), strict=True):
@@ -370,15 +364,16 @@ def draw_gif(path: Path, runs: dict[str, dict[str, Any]], pictures: int = 25) ->
             axis.clear()
             draw_ring(axis, run["frames"][i][0][:240])
             axis.set_title(f"{name}: {run['trace']['modes'][i]:.0f} of {MODES} modes", fontsize=8)
-        pages.append(picture(figure, dpi=85).convert("L").quantize(4))
-    pages[0].save(path, save_all=True, append_images=pages[1:], duration=[150] * (len(pages) - 1) + [2500], loop=0)
+        pages.append(Image.fromarray(as_pixels(figure, 85)).convert("L").quantize(4))
+    durations = [150] * (len(pages) - 1) + [2500]
+    with write_atomically(path) as file:
+        pages[0].save(file, "GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
 
 
-def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
-    figure = new_figure(figsize=(3.3 * len(runs), 6), layout="constrained")
-    for column, (name, run) in zip(
-        figure.subplots(3, len(runs), sharex=True, sharey="row").T, runs.items(), strict=True
-    ):
+def draw_traces(runs: dict[str, dict[str, Any]], axes: Any = None) -> Any:
+    """A Figure of D, V and the modes on the way, a column for each run; axes: yours, three for each run."""
+    figure, grid = figure_and_axes(axes, 3, len(runs), (3.3 * len(runs), 6), sharex=True, sharey="row")
+    for column, (name, run) in zip(grid.T, runs.items(), strict=True):
         top, middle, bottom = column
         trace, x = run["trace"], np.array(run["trace"]["progress"])
         top.plot(x, trace["D_x"], color=RED, label="D(x), data")
@@ -393,16 +388,18 @@ def draw_traces(path: Path, runs: dict[str, dict[str, Any]]) -> None:
         middle.set(ylim=(-2.6, 0.1))
         bottom.step(x, trace["modes"], color="black", where="post", label="modes covered")
         bottom.set(ylim=(-0.3, MODES + 0.3), xlabel="share of the run")
-    for axis, name in zip(figure.axes[:: len(runs)], ("D", "V, nats (cut off below)", "modes of 8"), strict=True):
+    for axis, name in zip(grid[:, 0], ("D", "V, nats (cut off below)", "modes of 8"), strict=True):
         axis.set_ylabel(name)
         axis.legend(fontsize=8, loc="best")
-    figure.savefig(path, dpi=75)
+    return figure
 
 
-def draw_sweeps(path: Path, sweeps: dict[str, dict[str, list[dict[str, float]]]]) -> None:
-    """sweeps: {what is varied: {value: [results of each seed]}}"""
-    figure = new_figure(figsize=(11, 5.2), layout="constrained")
-    rows = figure.subplots(2, len(sweeps), sharey="row", sharex="col")
+def draw_sweeps(sweeps: dict[str, dict[str, list[dict[str, float]]]], axes: Any = None) -> Any:
+    """A Figure of modes and good samples, a column for each sweep, {what is varied: {value: [results of each seed]}}.
+
+    axes: yours, two for each sweep.
+    """
+    figure, rows = figure_and_axes(axes, 2, len(sweeps), (11, 5.2), sharey="row", sharex="col")
     for row, key, label, best in (
         (rows[0], "modes", f"modes covered, of {MODES}", MODES),
         (rows[1], "good", "share of good samples", 1 - math.exp(-4.5)),
@@ -418,10 +415,11 @@ def draw_sweeps(path: Path, sweeps: dict[str, dict[str, list[dict[str, float]]]]
                 axis.set_xlabel(name)
         row[0].set_ylabel(label)
     rows[0][0].legend(fontsize=8, loc="lower left")
-    figure.savefig(path, dpi=75)
+    return figure
 
 
-def draw_bilinear(path: Path, eta: float = 0.1, steps: int = 150, damping: float = 0.2) -> None:
+def draw_bilinear(eta: float = 0.1, steps: int = 150, damping: float = 0.2, axes: Any = None) -> Any:
+    """A Figure of three orbits of V = xy: in the plane, and their distance from the equilibrium; axes: two of yours."""
     orbits = {
         "simultaneous: spirals out": (bilinear(eta, steps, True), RED, math.sqrt(1 + eta**2)),
         "alternating: goes round": (bilinear(eta, steps, False), "black", None),
@@ -431,8 +429,7 @@ def draw_bilinear(path: Path, eta: float = 0.1, steps: int = 150, damping: float
             math.hypot(1 - eta * damping, eta),
         ),
     }
-    figure = new_figure(figsize=(10, 4.2), layout="constrained")
-    plane, distance = figure.subplots(1, 2)
+    figure, ((plane, distance),) = figure_and_axes(axes, 1, 2, (10, 4.2))
     for name, (orbit, colour, growth) in orbits.items():
         plane.plot(*orbit.T, "-", color=colour, linewidth=1.2, label=name)
         distance.semilogy(np.linalg.norm(orbit, axis=1), color=colour, linewidth=1.5)
@@ -446,12 +443,13 @@ def draw_bilinear(path: Path, eta: float = 0.1, steps: int = 150, damping: float
     distance.plot([], [], "o", color="black", markersize=2.5, label="closed form")
     distance.legend(fontsize=8, loc="center right")
     distance.set(title="distance from the equilibrium", xlabel=f"step n, η = {eta:g}", xlim=(0, 1.2 * steps))
-    figure.savefig(path, dpi=75)
+    return figure
 
 
-def draw_lines(path: Path, cases: dict[str, dict[str, Any]]) -> None:
-    figure = new_figure(figsize=(12, 5.2), layout="constrained")
-    for row, (name, case) in zip(figure.subplots(2, 4), cases.items(), strict=True):
+def draw_lines(cases: dict[str, dict[str, Any]], axes: Any = None) -> Any:
+    """A Figure of data on a line, of a Parzen window's samples and of G's, a row for each case; axes: yours, four for each."""
+    figure, grid = figure_and_axes(axes, len(cases), 4, (12, 2.6 * len(cases)))
+    for row, (name, case) in zip(grid, cases.items(), strict=True):
         titles = {
             "data": f"{name}: {LINE_POINTS} points",
             "window": f"Parzen window, σ = {case['sigma']:.2g}",
@@ -467,7 +465,7 @@ def draw_lines(path: Path, cases: dict[str, dict[str, Any]]) -> None:
             row[-1].plot(off, np.linspace(0, 1, len(off)), color=COLOURS[key], label=text)
         row[-1].set(xscale="log", xlim=(1e-4, 2), ylim=(0, 1.02), xlabel="distance off the line", ylabel="share within")
         row[-1].legend(fontsize=8, title="root mean square", title_fontsize=8)
-    figure.savefig(path, dpi=75)
+    return figure
 
 
 COLOURS = {"data": "black", "window": RED, "G": BLUE}
@@ -533,17 +531,20 @@ def program() -> None:
 
     shown_runs = {name: runs[setting, args.seed] for name, setting in shown.items()}
     collapses = dict(list(shown_runs.items())[:3])
-    draw_frames(folder / "collapse.png", collapses)
+    picture = Image.fromarray(as_pixels(draw_frames(collapses), 75)).quantize(96)  # a quarter of the size
+    with write_atomically(folder / "collapse.png") as file:
+        picture.save(file, "PNG", optimize=True)
     draw_gif(folder / "collapse.gif", collapses)
-    draw_traces(folder / "collapse_traces.png", shown_runs)
+    save_figure(folder / "collapse_traces.png", draw_traces(shown_runs), 75)
     swept = {
         name: {value: [late(runs[setting, seed]) for seed in seeds] for value, setting in sweep.items()}
         for name, sweep in sweeps.items()
     }
-    draw_sweeps(folder / "collapse_sweeps.png", swept)
-    draw_bilinear(folder / "collapse_bilinear.png")
+    save_figure(folder / "collapse_sweeps.png", draw_sweeps(swept), 75)
+    save_figure(folder / "collapse_bilinear.png", draw_bilinear(), 75)
     names = {0.0: "a line", THICK: f"thickness {THICK:g}"}
-    draw_lines(folder / "collapse_line.png", {name: runs[thickness, args.seed] for thickness, name in names.items()})
+    line = draw_lines({name: runs[thickness, args.seed] for thickness, name in names.items()})
+    save_figure(folder / "collapse_line.png", line, 75)
 
     results: dict[str, Any] = {"settings": {k: v for k, v in vars(args).items() if k != "out"}, "seeds": seeds}
     results["sweeps"] = swept
@@ -563,8 +564,9 @@ def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], ti
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read by each new process when it loads NumPy
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
-        futures: dict[Future[Any], Any] = {pool.submit(f, *arguments): key for key, (f, arguments) in tasks.items()}
         try:
+            with without_ctrl_c():
+                futures: dict[Future[Any], Any] = {pool.submit(f, *arguments): key for key, (f, arguments) in tasks.items()}
             done = {}
             with progress_bar(len(futures), title=title) as bar:
                 for future in as_completed(futures):
@@ -573,7 +575,22 @@ def in_parallel(tasks: dict[Any, tuple[Callable[..., Any], tuple[Any, ...]]], ti
             return done
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
             raise
+
+
+@contextlib.contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Processes that are started in here ignore Ctrl-C: this one gets it, at the end, and stops them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def report(results: dict[str, Any]) -> None:

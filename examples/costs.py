@@ -39,7 +39,8 @@ from tinygan import (
     generator_loss,
     random_generator,
 )
-from tinygan.console import need_matplotlib, new_figure
+from tinygan.console import need_matplotlib
+from tinygan.figures import figure_and_axes, save_figure
 from tinygan.run import main, natural, open_folder, positive, write_json
 
 UPDATES = 3000  # of D, while G is frozen
@@ -214,10 +215,10 @@ STYLES = dict(zip(NAMES, ("--", "-", "-."), strict=True))
 GREY = "#777777"
 
 
-def draw_curves(path: Path) -> None:
+def draw_curves(axes: Any = None) -> Any:
+    """A Figure of the three costs and their gradients against the logit; axes: two of yours."""
     a = np.linspace(-6, 6, 121)
-    figure = new_figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, ((left, right),) = figure_and_axes(axes, 1, 2, (10, 4.2))
     for kind, (cost_name, cost, gradient_name, gradient) in CLOSED_FORMS.items():
         values, gradients = curves(kind, a)
         for axis, y, closed, name in (left, values, cost, cost_name), (right, gradients, gradient, gradient_name):
@@ -233,14 +234,14 @@ def draw_curves(path: Path) -> None:
     left.text(-5.8, -5.8, "D rejects the sample", fontsize=8)
     right.plot([], [], "o", color="black", markersize=2.5, label="closed forms")
     right.legend(fontsize=8, loc="lower left")
-    figure.savefig(path, dpi=75)
+    return figure
 
 
 def draw_saturation(
-    path: Path, ahead: list[dict[str, Any]], level: list[dict[str, Any]], times: dict[str, Any]
-) -> None:
-    figure = new_figure(figsize=(13, 4.2), layout="constrained")
-    axes = figure.subplots(1, 3)
+    ahead: list[dict[str, Any]], level: list[dict[str, Any]], times: dict[str, Any], axes: Any = None
+) -> Any:
+    """A Figure of the gradient that reaches θ_g while D gets ahead, and of what G does then; axes: three of yours."""
+    figure, ((*axes,),) = figure_and_axes(axes, 1, 3, (13, 4.2))
     cases = ("D gets ahead: data far from the samples", ahead), ("the contrary: p_data = p_g", level)
     for axis, (title, traces) in zip(axes, cases, strict=False):
         for i, trace in enumerate(traces):
@@ -259,12 +260,13 @@ def draw_saturation(
         axes[2].loglog(times["ahead"], numbers.T, "o", color=COLOURS[kind], markersize=5, alpha=0.7)
     axes[2].set(title="then both play: iterations to half-way", xlabel="updates by which D is ahead", ylim=(1, 100))
     axes[2].legend(fontsize=8, loc="upper left")
-    figure.savefig(path, dpi=75)
+    return figure
 
 
-def draw_modes(path: Path, fits: dict[str, dict[float, tuple[float, float, float]]]) -> None:
-    figure = new_figure(figsize=(13, 4.2), layout="constrained")
-    axes = figure.subplots(1, len(SHOWN) + 1, width_ratios=[1] * len(SHOWN) + [1.3])
+def draw_modes(fits: dict[str, dict[float, tuple[float, float, float]]], axes: Any = None) -> Any:
+    """A Figure of the Gaussians nearest to two modes, by each divergence; axes: yours, one more than SHOWN."""
+    ratios = [1] * len(SHOWN) + [1.3]
+    figure, ((*axes,),) = figure_and_axes(axes, 1, len(SHOWN) + 1, (13, 4.2), width_ratios=ratios)
     styles = {"KL(p‖q)": ("#009e73", "-"), "JSD": ("#0072b2", "--"), "KL(q‖p)": ("#d55e00", ":")}
     for axis, d in zip(axes, SHOWN, strict=False):
         axis.fill_between(X, np.exp(log_two_modes(d)), color="#bbbbbb", linewidth=0, label="p, two modes")
@@ -282,7 +284,7 @@ def draw_modes(path: Path, fits: dict[str, dict[float, tuple[float, float, float
     figure.suptitle(
         "One Gaussian q, the nearest to p by each divergence. That this is why GANs drop modes is contested.", y=1.06
     )
-    figure.savefig(path, dpi=75, bbox_inches="tight")
+    return figure
 
 
 # ---- The programme
@@ -310,7 +312,7 @@ def program() -> None:
     seeds = [args.seed + i for i in range(1 if args.smoke else SEEDS)]
     separations = sorted({*SHOWN, *(SEPARATIONS[::8] if args.smoke else SEPARATIONS)})
 
-    draw_curves(folder / "costs.png")
+    save_figure(folder / "costs.png", draw_curves(), 75)
     tasks: dict[Any, Any] = {("ahead", seed): (get_ahead, (seed, updates)) for seed in seeds}
     tasks |= {("level", seed): (get_ahead, (seed, updates, 0.0)) for seed in seeds}
     tasks |= {("fits", d): (fits_at, (d,)) for d in separations}
@@ -327,8 +329,8 @@ def program() -> None:
     done = in_parallel(tasks, "both play")
     for kind in GENERATOR_COSTS:
         times[kind] = [[done[seed, done_before, kind] for done_before in times["ahead"]] for seed in seeds]
-    draw_saturation(folder / "costs_saturation.png", ahead, level, times)
-    draw_modes(folder / "costs_modes.png", fits)
+    save_figure(folder / "costs_saturation.png", draw_saturation(ahead, level, times), 75)
+    save_figure(folder / "costs_modes.png", draw_modes(fits), 75, bbox_inches="tight")
 
     for trace in (*ahead, *level):
         del trace["theta_d"]

@@ -46,8 +46,9 @@ from tinygan import (
     to_device,
     to_host,
 )
-from tinygan.backend import BACKENDS
-from tinygan.console import need_matplotlib, new_figure, progress_bar
+from tinygan.backend import BACKENDS, write_atomically
+from tinygan.console import need_matplotlib, progress_bar
+from tinygan.figures import as_pixels, figure_and_axes, save_figure
 from tinygan.init import Constant
 from tinygan.run import main, natural, open_folder, positive, write_json
 
@@ -312,20 +313,19 @@ def draw_moment(axis: Any, moment: Moment, every: int = 1) -> None:
     axis.set_title(moment.title, fontsize=11)
 
 
-def draw_panels(path: Path, panels: list[Moment]) -> None:
-    figure = new_figure(figsize=(13, 4.1), layout="constrained")
-    axes = figure.subplots(1, 4)
+def draw_panels(panels: list[Moment], axes: Any = None) -> Any:
+    """A Figure of the four moments; axes: four of yours."""
+    figure, ((*axes,),) = figure_and_axes(axes, 1, 4, (13, 4.1))
     for axis, moment in zip(axes, panels, strict=True):
         draw_moment(axis, moment)
         axis.set_xlabel(f"$W_1(p_g, p_{{data}})$ = {moment.wasserstein:.3f}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=11)
-    figure.savefig(path, dpi=90)
+    return figure
 
 
-def draw_fresh(path: Path, panels: list[Moment], fresh: dict[str, np.ndarray]) -> None:
-    """fresh D beside D*, against the frozen G of (a) and of (d)."""
-    figure = new_figure(figsize=(9, 3.4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
+def draw_fresh(panels: list[Moment], fresh: dict[str, np.ndarray], axes: Any = None) -> Any:
+    """A Figure of the fresh D beside D*, against the frozen G of (a) and of (d); axes: two of yours."""
+    figure, ((*axes,),) = figure_and_axes(axes, 1, 2, (9, 3.4), sharey=True)
     titles = "a fresh D against the G of (a) finds D*", "a fresh D against the G of (d) finds nothing"
     for axis, moment, D, title in zip(axes, (panels[0], panels[-1]), fresh.values(), titles, strict=True):
         axis.axvspan(-LIVES, LIVES, color="0.95", zorder=0)
@@ -338,23 +338,19 @@ def draw_fresh(path: Path, panels: list[Moment], fresh: dict[str, np.ndarray]) -
         axis.set(xlim=(-3.2, 3.2), ylim=(0, 1.02), xlabel="x (grey: 95 % of the data)", yticks=[0, 0.5, 1])
         axis.set_title(title, fontsize=11)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    figure.savefig(path, dpi=90)
+    return figure
 
 
 def draw_film(path: Path, film: list[Moment], bar: Any) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import to_rgb
 
-    figure = new_figure(figsize=(5, 4.2), dpi=64, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axis = figure.subplots()
+    figure, ((axis,),) = figure_and_axes(None, 1, 1, (5, 4.2))
     frames = []
     for moment in film:
         axis.clear()
         draw_moment(axis, moment, every=2)
         axis.set_xlabel(f"$W_1(p_g, p_{{data}})$ = {moment.wasserstein:.3f}")
-        canvas.draw()
-        frames.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+        frames.append(Image.fromarray(as_pixels(figure, 64)))
         bar.update(10)
     # One small palette for all frames keeps the file small: the strokes, their blends with white, and greys.
     strokes = [np.array(to_rgb(stroke["color"])) for stroke in STROKES.values()]
@@ -362,7 +358,8 @@ def draw_film(path: Path, film: list[Moment], bar: Any) -> None:
     palette = Image.new("P", (1, 1))
     palette.putpalette((255 * np.concatenate(colours)).astype(np.uint8).tobytes())
     first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    first.save(path, save_all=True, append_images=others, duration=180, loop=0)
+    with write_atomically(path) as file:
+        first.save(file, "GIF", save_all=True, append_images=others, duration=180, loop=0)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -389,8 +386,8 @@ def program() -> None:
     with progress_bar(inner_loop + GUIDED + iterations + 600, title="steps") as bar:
         panels, film = play(args.seed, iterations, inner_loop, xp, bar)
         fresh = {"a": fresh_discriminator(panels[0], fresh_steps), "d": fresh_discriminator(panels[-1], fresh_steps)}
-        draw_panels(folder / "figure1.png", panels)
-        draw_fresh(folder / "figure1_fresh.png", panels, fresh)
+        save_figure(folder / "figure1.png", draw_panels(panels), 90)
+        save_figure(folder / "figure1_fresh.png", draw_fresh(panels, fresh), 90)
         draw_film(folder / "figure1.gif", film[:: 4 if args.smoke else 1], bar)
     checks = measure(panels, fresh, args.seed)
     write_json(

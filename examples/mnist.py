@@ -5,8 +5,7 @@
     python examples/mnist.py --evaluate CHECKPOINT    only measure the generator of a checkpoint
     python examples/mnist.py --data DIR --size 28     your own images: a folder of PNG or JPEG files (see IMAGES.md)
 
-To resume, repeat the options of the start; only --epochs can be left out. A resumed run ends with the same numbers, bit
-for bit, as one that never stopped.
+A resumed run needs no other options: it has its own. It ends with the same numbers, bit for bit, as one that never stopped.
 """
 
 import argparse
@@ -34,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--size", type=run.positive, metavar="N", help="crop your own images to squares, and resize them to N × N")
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
-    return parser.parse_args()
+    return run.parse(parser)
 
 
 def program() -> None:
@@ -42,7 +41,7 @@ def program() -> None:
     xp = get_backend(args.backend)
     if args.evaluate:
         size = args.size or load_checkpoint(run.checkpoint_in(args.evaluate)).configuration.get("size")
-        return run.evaluate_checkpoint(args.evaluate, load_data(args.data, size=size), xp)
+        return run.evaluate_checkpoint(args.evaluate, load_data(args.data or run.data_of(args.evaluate), size=size), xp)
     with run.Run("mnist", args) as folder:
         dataset = load_data(args.data, size=args.size, download=not args.smoke)
         samples = run.SAMPLES
@@ -70,7 +69,8 @@ def program() -> None:
 
         z = gan.noise(Streams(args.seed, 0, xp)["picture"], PICTURE, gan.G.dtype)
         if trainer.epoch == 0:
-            folder.save_picture(image_grid(gan.G(z), dataset.image_shape))
+            real = image_grid(dataset.train.images[:PICTURE], dataset.image_shape)
+            folder.save_picture(image_grid(gan.G(z), dataset.image_shape), real)
         while trainer.epoch < args.epochs:
             with folder.timed():
                 row = trainer.train_epoch(folder.after_iteration)

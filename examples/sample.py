@@ -1,10 +1,10 @@
 """Samples from any checkpoint, and the two kinds of pictures that the paper shows of them.
 
-    python examples/sample.py CHECKPOINT                  samples.npy (floats in [0, 1]) and samples.png
-    python examples/sample.py CHECKPOINT --nearest        also nearest.png (Figure 2a): does G copy training images?
-    python examples/sample.py CHECKPOINT --interpolate    also interpolation.png (Figure 3)
+    python examples/sample.py RUN                  samples.npy (floats in [0, 1]) and samples.png
+    python examples/sample.py RUN --nearest        also nearest.png (Figure 2a): does G copy training images?
+    python examples/sample.py RUN --interpolate    also interpolation.png (Figure 3)
 
-The samples are the first that the seed gives. None is picked.
+RUN is the folder of a run, or any checkpoint. The samples are the first that the seed gives. None is picked.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from tinygan import ArgumentError, generate, get_backend, pixels, random_generator, run, to_host
-from tinygan.backend import BACKENDS
+from tinygan.backend import BACKENDS, write_atomically
 from tinygan.datasets import load_data
-from tinygan.images import image_grid, interpolate, memorisation, neighbour_grid, save_png
+from tinygan.images import enlarge, image_grid, interpolate, memorisation, neighbour_grid, save_png
 
 COLUMNS = 10  # of every picture
 NEAREST = 72  # samples in nearest.png: 8 rows of 9, and beside the ninth its nearest training example
@@ -29,13 +29,14 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint.npz of a run, or the run's folder")
+    add("checkpoint", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     add("--n", type=run.positive, default=100, metavar="N", help="number of samples (default: %(default)s)")
     add("--seed", type=run.natural, default=0, metavar="S", help="decides the noise (default: %(default)s)")
+    add("--scale", type=run.positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder to write into (default: that of the checkpoint)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
-    add("--data", metavar="DIR", help="the data that the run was trained on, for --nearest: a folder or a file")
+    add("--data", metavar="DIR", help="the run's data, a folder or a file, for --nearest (default: that of the run)")
     text = "a class of layers of your own in the generator, importable by this name; repeat the option for several"
     add("--layer", action="append", default=[], metavar="MODULE:CLASS", help=text)
     add("--backend", choices=BACKENDS, default="auto", help="the array library (default: %(default)s)")
@@ -51,16 +52,19 @@ def program() -> None:
     out.mkdir(parents=True, exist_ok=True)
 
     samples = to_host(generator.sample(args.n, args.seed))
-    np.save(out / "samples.npy", samples, allow_pickle=False)
+    with write_atomically(out / "samples.npy") as file:
+        np.save(file, samples, allow_pickle=False)
     shape = settings.get("image_shape") or square(samples.shape[1])  # earlier checkpoints do not have it
-    save_png(out / "samples.png", image_grid(samples[: COLUMNS**2], shape, COLUMNS))
+    save_png(out / "samples.png", enlarge(image_grid(samples[: COLUMNS**2], shape, COLUMNS), args.scale))
     print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
 
     if args.nearest:
-        dataset = run.trained_on(settings, load_data(args.data, size=settings.get("size")))
+        data = args.data or run.data_of(args.checkpoint)
+        dataset = run.trained_on(settings, load_data(data, size=settings.get("size")))
         rng = random_generator(xp, args.seed, "nearest")
         fair = to_host(generate(generator, max(NEAREST, MEMORISATION), rng))
-        save_png(out / "nearest.png", neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS))
+        grid = neighbour_grid(fair[:NEAREST], dataset.train.images, dataset.image_shape, COLUMNS)
+        save_png(out / "nearest.png", enlarge(grid, args.scale))
         report = memorisation(fair[:MEMORISATION], dataset.test.images[:MEMORISATION], dataset.train.images)
         print(f"{out / 'nearest.png'}: a frame holds the training image nearest to the sample on its left")
         print(report.reading)
@@ -73,7 +77,8 @@ def program() -> None:
         rng = random_generator(xp, args.seed, "interpolation")
         G = generator.network
         start, end = (generator.noise(rng, LINES, G.dtype) for _ in range(2))
-        save_png(out / "interpolation.png", image_grid(interpolate(G, start, end, COLUMNS), shape, COLUMNS))
+        grid = image_grid(interpolate(G, start, end, COLUMNS), shape, COLUMNS)
+        save_png(out / "interpolation.png", enlarge(grid, args.scale))
         print(f"{out / 'interpolation.png'}: each row follows a straight line in z space")
 
 

@@ -41,7 +41,8 @@ from tinygan import (
     to_host,
     value_function,
 )
-from tinygan.console import can_draw, new_figure, progress_bar
+from tinygan.console import can_draw, progress_bar
+from tinygan.figures import figure_and_axes, save_figure
 from tinygan.init import Constant
 from tinygan.run import main, natural, open_folder, positive, write_json
 
@@ -765,9 +766,9 @@ P_G = {"color": GREEN, "linewidth": 2.0, "label": "$p_g$"}
 D_STAR = {"color": ORANGE, "linewidth": 3.0, "label": "$D^*$, Eq. 2"}
 
 
-def draw_equation_2(path: Path, seed: int, steps: int) -> None:
-    figure = new_figure(figsize=(11, 3.4), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
+def draw_equation_2(seed: int, steps: int, axes: Any = None) -> Any:
+    """A Figure of D* and of trained D, for each pair of densities; axes: three of yours."""
+    figure, ((*axes,),) = figure_and_axes(axes, 1, 3, (11, 3.4), sharey=True)
     for axis, (name, (enough, straight)) in zip(axes, trained_discriminators(seed, steps).items(), strict=True):
         p_data, p_g = PAIRS[name]
         live = p_data(X) + p_g(X) > 0.005
@@ -778,7 +779,7 @@ def draw_equation_2(path: Path, seed: int, steps: int) -> None:
         axis.plot(X[live], straight[live], color=RED, linestyle="-.", linewidth=1.2, label="trained $D$, straight logit")
         axis.set(title=f"$p_g$ {name}", xlim=(-5, 5), ylim=(0, 1.02), xlabel="x", yticks=[0, 0.5, 1])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    figure.savefig(path, dpi=80)
+    return figure
 
 
 def name_minus_log_4(axis: Any) -> None:
@@ -786,10 +787,10 @@ def name_minus_log_4(axis: Any) -> None:
     axis.annotate("$-$log 4", corner, (-4, -5), textcoords="offset points", ha="right", va="top", color=GREY)
 
 
-def draw_theorem_1(path: Path) -> None:
-    """C(G) along two families of p_g, and what a D of too little capacity makes of the second."""
-    figure = new_figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def draw_theorem_1(axes: Any = None) -> Any:
+    """A Figure of C(G) along two families of p_g, and of what a D of too little capacity makes of the second; axes: two of
+    yours."""
+    figure, ((left, right),) = figure_and_axes(axes, 1, 2, (10, 3.6))
     p_data = normal()
     means, widths = np.linspace(-5, 5, 81), np.geomspace(0.3, 4, 81)
     curves = {
@@ -813,13 +814,13 @@ def draw_theorem_1(path: Path) -> None:
     for axis in (left, right):
         axis.axhline(-LOG_4, color=GREY, linewidth=0.8, zorder=0)
         name_minus_log_4(axis)
-    figure.savefig(path, dpi=80)
+    return figure
 
 
-def draw_proposition_2(path: Path, steps: int = 400) -> None:
-    """C as the upper envelope of straight lines; the descent with, and without, each condition; where it ends."""
-    figure = new_figure(figsize=(13, 3.9), layout="constrained")
-    envelope, descent, end = figure.subplots(1, 3)
+def draw_proposition_2(steps: int = 400, axes: Any = None) -> Any:
+    """A Figure of C as the upper envelope of straight lines; of the descent with, and without, each condition; of where it
+    ends. axes: three of yours."""
+    figure, ((envelope, descent, end),) = figure_and_axes(axes, 1, 3, (13, 3.9))
 
     # Along p_t = (1 − t) p_data + t q, q far from p_data
     q = bell(np.array([11.0, 0.6])) + 1e-4
@@ -854,13 +855,12 @@ def draw_proposition_2(path: Path, steps: int = 400) -> None:
     end.set(xlabel="x", ylim=(0, 0.2))
     end.set_title(f"$p_g$ after {steps} steps", fontsize=11)
     end.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=80)
+    return figure
 
 
-def draw_held_out(path: Path, seed: int, budget: int) -> None:
-    """V on the rows that D was trained on, and on others, while D learns."""
-    figure = new_figure(figsize=(10, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def draw_held_out(seed: int, budget: int, axes: Any = None) -> Any:
+    """A Figure of V on the rows that D was trained on, and on others, while D learns; axes: two of yours."""
+    figure, ((left, right),) = figure_and_axes(axes, 1, 2, (10, 3.6))
     judged = judgements(seed, budget)
     titles = "$D$ to completion on a finite set", "$D$ as a two-sample test"
     cases: tuple[dict[str, tuple[str, str]], ...] = (
@@ -881,7 +881,7 @@ def draw_held_out(path: Path, seed: int, budget: int) -> None:
     right.axhline(C, color=GREY, linewidth=0.8, linestyle=":")
     right.text(budget, C + 0.02, "dotted: C(G) of the moved pair ", ha="right", va="bottom", color=GREY)
     right.set(ylim=(-1.44, -1.1))
-    figure.savefig(path, dpi=80)
+    return figure
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -937,10 +937,10 @@ def program() -> None:
         },
     )
     if draws:
-        draw_equation_2(folder / "theory_equation2.png", seed, steps)
-        draw_theorem_1(folder / "theory_theorem1.png")
-        draw_proposition_2(folder / "theory_proposition2.png")
-        draw_held_out(folder / "theory_held_out.png", seed, budget)
+        save_figure(folder / "theory_equation2.png", draw_equation_2(seed, steps), 80)
+        save_figure(folder / "theory_theorem1.png", draw_theorem_1(), 80)
+        save_figure(folder / "theory_proposition2.png", draw_proposition_2(), 80)
+        save_figure(folder / "theory_held_out.png", draw_held_out(seed, budget), 80)
     failed = [check for check in every if not check.holds]
     print(f"\n{len(every)} checks, {len(failed)} fail; lines marked ≠ show the opposite, under a different condition")
     print(f"run: {folder}", file=sys.stderr)

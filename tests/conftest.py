@@ -18,6 +18,8 @@ is counted, so `assert transfers.to_host == 1` belongs in a test that takes `str
 And those that run examples/mnist.py on a tiny set in MNIST's format, with tiny networks:
 
     def test_something(run):                    # run("name", "--epochs", 2) returns the folder that it wrote
+
+`train_dcgan` does the same with examples/dcgan.py, on the set `pictures`.
 """
 
 import functools
@@ -27,7 +29,7 @@ import sys
 import numpy as np
 import pytest
 import strict_cupy
-from helpers import SMALL, idx
+from helpers import SMALL, SMALL_DCGAN, idx
 
 import tinygan.run
 from tinygan.backend import cupy_problem, get_backend
@@ -77,6 +79,18 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """72 images of 8 × 12 for training and validation, 10 for the test: sides that 4 divides."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for name, n in ("train", 72), ("t10k", 10):
+        images = rng.integers(0, 256, (n, 8, 12), dtype=np.uint8)
+        images[0, 0, :2] = 0, 255
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.arange(n, dtype=np.uint8) % 10))
+    return folder
+
+
 @pytest.fixture
 def other_data(tmp_path):
     """Fewer images than in `data`, of the same size."""
@@ -118,3 +132,15 @@ def run(call, data, tmp_path):
         return tmp_path / name
 
     return run
+
+
+@pytest.fixture
+def train_dcgan(call, pictures, tmp_path):
+    """train_dcgan(name, *arguments): examples/dcgan.py, into a folder of that name."""
+    import dcgan
+
+    def train(name, *arguments):
+        call(dcgan.program, "--data", pictures, "--out", tmp_path / name, *SMALL_DCGAN, *arguments)
+        return tmp_path / name
+
+    return train

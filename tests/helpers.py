@@ -54,6 +54,9 @@ M = 5
 SMALL = "--generator-width 16 --discriminator-width 8 --batch-size 10 --backend numpy".split()
 """Options of examples/mnist.py: its nets on the tiny set of the fixture `data`."""
 
+SMALL_DCGAN = "--width 4 --batch-size 10 --evaluate-every 2 --picture-every 1 --backend numpy".split()
+"""Options of examples/dcgan.py: its nets on the tiny set of the fixture `pictures`."""
+
 
 def arrays(thing):
     """Every array in a nest of lists, tuples and dicts."""
@@ -223,3 +226,10 @@ def rewrite(path, members, compression=zipfile.ZIP_STORED):
         for name, data in new.items():
             if data is not None:
                 archive.writestr(name, data)
+
+
+def require_typesettable(formula):
+    """Raise ValueError unless matplotlib's typesetter knows all of a LaTeX formula; `\\tfrac` is only a smaller `\\frac`."""
+    from matplotlib.mathtext import MathTextParser  # in here: few tests need matplotlib
+
+    MathTextParser("path").parse(f"${' '.join(formula.split())}$".replace(r"\tfrac", r"\frac"))

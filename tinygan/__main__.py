@@ -25,7 +25,7 @@ from tinygan.backend import cupy_problem, get_backend
 from tinygan.errors import DataError, TinyganError
 
 COMMANDS = {  # its module, and what it does
-    "gradcheck": ("derivatives", "compare every derivative in tinygan with its numeric value, in seconds"),
+    "gradcheck": ("derivatives", "compare derivatives with numeric ones: all of tinygan's, or those of your own layers"),
     "parzen": ("score", "the paper's log-likelihood, of anyone's samples"),
 }
 DOCTOR = "what this machine has, and how to install what it lacks"

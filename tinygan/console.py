@@ -6,6 +6,7 @@ import importlib.util
 import io
 import os
 import sys
+import warnings
 from typing import Any
 
 PLAIN = {  # what stands for a sign that an encoding lacks; "?" for all others
@@ -45,7 +46,11 @@ class Lasting(io.FileIO):
 
 
 def prepare_streams() -> list[Lasting]:
-    """Let stdout and stderr take any text, whatever their encoding, and outlast their readers. Returns their descriptors."""
+    """Let stdout and stderr take any text, whatever their encoding, and outlast their readers. Returns their descriptors.
+
+    Ctrl-C that nothing catches ends the script with one line, and with what a shell calls exit code 130.
+    """
+    sys.excepthook = _in_one_line
     lasting = []
     for name in "stdout", "stderr":
         stream = getattr(sys, name)
@@ -59,6 +64,13 @@ def prepare_streams() -> list[Lasting]:
             setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "plain", **options))
             lasting.append(raw)
     return lasting
+
+
+def _in_one_line(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
 
 
 # ---- Progress
@@ -96,14 +108,22 @@ class PlainProgress:
 
 
 def progress_bar(total: int, initial: int = 0, title: str = "") -> Any:
-    """tqdm's bar on a terminal; PlainProgress where stderr is a file or a pipe, or tqdm is not installed."""
-    if not sys.stderr.isatty():
+    """tqdm's bar on a terminal and in a notebook; PlainProgress where stderr is a file or a pipe, or tqdm is not installed."""
+    if not (sys.stderr.isatty() or in_notebook()):
         return PlainProgress(total, initial, title)
     try:
-        from tqdm import tqdm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a notebook lacks ipywidgets: then the bar is of text
+            from tqdm.auto import tqdm
     except ImportError:
         return PlainProgress(total, initial, title)
     return tqdm(total=total, initial=initial, desc=title or None, mininterval=0.1, unit="it")
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 # ---- matplotlib

@@ -37,18 +37,18 @@ Pair = tuple[int, int]
 """Of rows and of columns."""
 
 BLOCK = 4 * 2**20
-"""Bytes of windows that are made at a time: few images, so that they stay in the processor's cache."""
+"""Bytes of strips that are made at a time: those of a few images, so that they stay in the processor's cache."""
 
 
 class Windows(NamedTuple):
     """The places of a window in an image: its size, the step from one place to the next, the zeros around the image.
 
-    places(h, w)       (h', w'),  h' = ⌊(h + 2p − kh)/s⌋ + 1,  w' likewise
-    strips(x)          S: (b, h, w, c) -> (b·w', h, kw·c)
-    fold(row, w)       Sᵀ of one row of images: (kw, c, w', b) -> (c, w, b). The images come last: long runs are added at once.
-    correlate(x, W)    A(x) W + bias
-    weights(x, y)      A(x)ᵀ y
-    spread(y, W, h, w) Aᵀ(y Wᵀ)       with x (m, h, w, c), y (m, h', w', n), W (kh, kw, c, n)
+    places(h, w)           (h', w'),  h' = ⌊(h + 2p − kh)/s⌋ + 1,  w' likewise
+    strips(x)              S: (b, h, w, c) -> (b·w', h, kw·c)
+    fold(row, w)           Sᵀ of one row of images, (kw, c, w', b) -> (c, w, b): images last, so long runs are added at once
+    correlate(x, W, bias)  A(x) W + bias
+    weights(x, y, dW)      dW ← A(x)ᵀ y
+    spread(y, W, h, w)     Aᵀ(y Wᵀ)        with x (m, h, w, c), y (m, h', w', n), W and dW (kh, kw, c, n)
     """
 
     kernel: Pair
@@ -87,8 +87,7 @@ class Windows(NamedTuple):
         y = xp.empty((len(x), *shape, n), x.dtype)
         bias = xp.broadcast_to(xp.zeros(n, x.dtype) if bias is None else bias, (*shape, n))
         for images, i, own, rows in self.rows(x):
-            product = rows @ W[own].reshape(-1, n)
-            xp.add(product.reshape(-1, shape[1], n), bias[i], out=y[images, i])
+            xp.add((rows @ W[own].reshape(-1, n)).reshape(-1, shape[1], n), bias[i], out=y[images, i])
         return y
 
     def weights(self, x: Array, y: Array, dW: Array) -> None:
@@ -107,13 +106,13 @@ class Windows(NamedTuple):
                 stop = max(start, min(places_h, (row + ph) // sh + 1))
                 u = kh - 1 - ph - row + sh * start
                 own = W[:, :, u : u + sh * (stop - start) : sh].reshape(kw * c, -1)
-                product = own @ columns[:, start:stop].reshape(len(columns), -1).T
-                x[images, row] = self.fold(product.reshape(kw, c, places_w, -1), w).transpose(2, 1, 0)
+                strips = (own @ columns[:, start:stop].reshape(len(columns), -1).T).reshape(kw, c, places_w, -1)
+                x[images, row] = self.fold(strips, w).transpose(2, 1, 0)
         return x
 
 
 def blocks(x: Array, values: int) -> Iterator[slice]:
-    """Slices of the minibatch x, which needs this many values in all: few images on the CPU, all at once on a device."""
+    """Slices of the minibatch x, whose work needs this many values at once: few images on the CPU, all of them on a device."""
     step = max(1, len(x) * BLOCK // max(1, values * x.itemsize) if isinstance(x, np.ndarray) else len(x))
     return (slice(start, start + step) for start in range(0, len(x), step))
 
@@ -209,7 +208,7 @@ class Conv2d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """y[s i + u − p, s j + v − p, o] = b[o] + Σ W[u, v, o, c] x[i, j, c], over all i, u, j, v that meet there, and all c
+    """y[r, q, o] = b[o] + Σ W[u, v, o, c] x[i, j, c], over all i, j, u, v, c with s i + u − p = r and s j + v − p = q
 
     The adjoint of Conv2d(c_out, c_in) with the same kernel, stride, padding and W: ⟨conv(y), x⟩ = ⟨y, convᵀ(x)⟩.
 
@@ -260,30 +259,44 @@ class MaxPool2d(Layer):
 
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         require_images(self, x)
-        m, h, w, c = x.shape
-        xp, (places_h, places_w) = get_array_module(x), map(places, (h, w), self.size, self.stride)
-        rows, y = xp.empty((m, h, places_w, c), x.dtype), xp.empty((m, places_h, places_w, c), x.dtype)
-        for images in blocks(x, SMALL * x.size):
-            largest(self._parts(x[images], 2), rows[images])
-            largest(self._parts(rows[images], 1), y[images])
-        return y, (x, rows, y)
+        xp, (m, h, w, c) = get_array_module(x), x.shape
+        places_h, places_w = map(places, (h, w), self.size, self.stride)
+        y, down = (xp.empty((m, places_h, places_w, c), dtype) for dtype in (x.dtype, xp.uint16))
+        across = xp.empty((m, h, places_w, c), xp.uint16)
+        for images in blocks(x, 4 * x.size):
+            rows = xp.empty(across[images].shape, x.dtype)
+            largest(self._values(x[images], 2), rows, across[images])
+            largest(self._values(rows, 1), y[images], down[images])
+        return y, (across, down, w)
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         if not need_dx:
             return None
-        (x, rows, y), xp = cache, get_array_module(dy)
-        dx = xp.zeros(x.shape, x.dtype)
-        for images in blocks(x, SMALL * x.size):
-            drows = xp.zeros(rows[images].shape, x.dtype)
-            share(dy[images], self._parts(rows[images], 1), y[images], self._parts(drows, 1))
-            share(drows, self._parts(x[images], 2), rows[images], self._parts(dx[images], 2))
+        (across, down, w), (m, h, _, c) = cache, cache[0].shape
+        dx = get_array_module(dy).empty((m, h, w, c), dy.dtype)
+        for images in blocks(dx, 4 * dx.size):
+            dx[images] = self._spread(self._spread(dy[images], down[images], 1, h), across[images], 2, w)
         return dx
 
-    def _parts(self, x: Array, axis: int) -> list[Array]:
-        """For u = 0, 1, …: the u-th value of every window along this axis. The last windows may have no u-th value."""
-        size, stride = self.size[axis - 1], self.stride[axis - 1]
-        stop = places(x.shape[axis], size, stride) * stride
-        return [x[(slice(None),) * axis + (slice(u, u + stop, stride),)] for u in range(min(size, x.shape[axis]))]
+    def _values(self, x: Array, axis: int) -> list[Array]:
+        """For u = 0, 1, …, size − 1: the u-th value of each window along this axis. The last windows may have none."""
+        size, stride, at = self.size[axis - 1], self.stride[axis - 1], (slice(None),) * axis
+        lanes = [get_array_module(x).ascontiguousarray(x[(*at, slice(lane, None, stride))]) for lane in range(stride)]
+        count = places(x.shape[axis], size, stride)
+        return [lanes[u % stride][(*at, slice(u // stride, u // stride + count))] for u in range(size)]
+
+    def _spread(self, dy: Array, which: Array, axis: int, n: int) -> Array:
+        """dx, of n values along this axis: each dy is added to the one that was the largest."""
+        xp, size, stride, at = get_array_module(dy), self.size[axis - 1], self.stride[axis - 1], (slice(None),) * axis
+        dx = xp.empty((*dy.shape[:axis], n, *dy.shape[axis + 1 :]), dy.dtype)
+        for lane in range(stride):
+            total = xp.zeros(dx[(*at, slice(lane, None, stride))].shape, dy.dtype)
+            for u in range(lane, size, stride):
+                values = total[(*at, slice(u // stride, u // stride + dy.shape[axis]))]
+                head = (*at, slice(values.shape[axis]))
+                values += dy[head] * (which[head] == size - u)
+            dx[(*at, slice(lane, None, stride))] = total
+        return dx
 
     def config(self) -> dict[str, Any]:
         return {"size": short(self.size), "stride": short(self.stride)}
@@ -304,58 +317,42 @@ class ChannelMaxout(Layer):
     def forward(self, x: Array, train: bool = False, rng: Rng | None = None) -> tuple[Array, Cache]:
         if x.ndim < 2 or x.shape[-1] % self.pieces:
             raise ArgumentError(f"{self!r} needs channels that {self.pieces} divides, (m, …, {self.pieces}·n), not {x.shape}")
-        y = get_array_module(x).empty((*x.shape[:-1], x.shape[-1] // self.pieces), x.dtype)
-        largest(self._parts(x), y)
-        return y, (x, y)
+        shape, xp = (*x.shape[:-1], x.shape[-1] // self.pieces), get_array_module(x)
+        y, which = xp.empty(shape, x.dtype), xp.empty(shape, xp.uint16)
+        for images in blocks(x, 4 * x.size):
+            largest(xp.split(x[images], self.pieces, axis=-1), y[images], which[images])
+        return y, which
 
     def backward(self, dy: Array, cache: Cache, grads: Grads = None, need_dx: bool = True) -> Array | None:
         if not need_dx:
             return None
-        (x, y), xp = cache, get_array_module(dy)
-        dx = xp.empty(x.shape, x.dtype)
-        for images in blocks(x, SMALL * x.size):
-            rest = dy[images]  # what no piece has received yet: the last one receives all of it
-            *others, (_, last) = zip(self._parts(x[images]), self._parts(dx[images]), strict=True)
-            for part, dpart in others:
-                xp.multiply(rest, part == y[images], out=dpart)
-                rest = rest - dpart
-            last[...] = rest
+        which, xp = cache, get_array_module(dy)
+        dx = xp.empty((*dy.shape[:-1], self.pieces * dy.shape[-1]), dy.dtype)
+        for images in blocks(dx, 4 * dx.size):
+            for i, dpiece in enumerate(xp.split(dx[images], self.pieces, axis=-1)):
+                xp.multiply(dy[images], which[images] == self.pieces - i, out=dpiece)
         return dx
-
-    def _parts(self, x: Array) -> list[Array]:
-        n = x.shape[-1] // self.pieces
-        return [x[..., i * n : (i + 1) * n] for i in range(self.pieces)]
 
     def config(self) -> dict[str, Any]:
         return {"pieces": self.pieces}
 
 
-SMALL = 4
-"""Of blocks that are read and written several times, these many must fit into what BLOCK allows."""
-
-
 def places(n: int, size: int, stride: int) -> int:
-    """How many windows a pooling has along an axis of n values."""
-    count = max(0, -(-(n - size) // stride)) + 1
-    return count - ((count - 1) * stride >= n)
+    """How many windows a pooling has along an axis of n values: as many as reach its end, if so many start inside."""
+    return min(max(0, -((size - n) // stride)) + 1, -(-n // stride))
 
 
-def largest(parts: list[Array], y: Array) -> None:
-    """Write the maximum of the parts into y. Each part is as long as y, or shorter, and then has values for y's first ones."""
-    y[...] = parts[0]
-    for part in parts[1:]:
-        head = y[tuple(map(slice, part.shape))]
-        get_array_module(y).maximum(head, part, out=head)
+def largest(values: list[Array], y: Array, which: Array) -> None:
+    """Write into y the maximum of all values, and into `which` size − u for the first u whose value it is.
 
-
-def share(dy: Array, parts: list[Array], y: Array, dparts: list[Array]) -> None:
-    """Add dy to the part that was the largest, y: to the first one at a tie."""
-    rest = dy.copy()  # what no part has received yet
-    for part, dpart in zip(parts, dparts, strict=True):
-        head = tuple(map(slice, part.shape))
-        taken = rest[head] * (part == y[head])
-        dpart += taken
-        rest[head] -= taken
+    values[u] has the shape of y; or it is shorter, and then y's last entries have no u-th value.
+    """
+    y[...], which[...] = values[0], 1  # the last value, unless an earlier one is as large
+    heads = [tuple(map(slice, value.shape)) for value in values]
+    for value, head in zip(values[1:], heads[1:], strict=True):
+        get_array_module(y).maximum(y[head], value, out=y[head])
+    for u, (value, head) in enumerate(zip(values[:-1], heads[:-1], strict=True)):
+        get_array_module(y).maximum(which[head], (value == y[head]) * np.uint16(len(values) - u), out=which[head])
 
 
 def require_images(layer: Layer, x: Array, channels: int | str = "c") -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tinygan import checks
+from tinygan.backend import ArrayModule
 from tinygan.errors import ArgumentError
 from tinygan.init import Init
 from tinygan.layers import Declarations, Layer
@@ -84,10 +86,40 @@ def build_layers(description: Description, own: Iterable[type[Layer]] = ()) -> l
     return layers
 
 
-def parameter_count(layers: Iterable[Layer]) -> int:
-    """How many parameters these layers declare, before anything is allocated."""
-    declared = (all_declarations(layer, lambda each: each.declarations) for layer in layers)
-    return sum(int(np.prod(shape, dtype=object)) for names in declared for _, (shape, _) in names)
+def parameter_count(
+    layers: Iterable[Layer], declared: Callable[[Layer], Declarations] = lambda layer: layer.declarations
+) -> int:
+    """How many parameters these layers declare, or numbers of another kind, before anything is allocated."""
+    arrays = (declaration for layer in layers for _, declaration in all_declarations(layer, declared))
+    return sum(int(np.prod(shape, dtype=object)) for shape, _ in arrays)
+
+
+def summary(layers: Sequence[Layer], shape: Sequence[int] | None, dtype: npt.DTypeLike, xp: ArrayModule) -> str:
+    """The table of Network.summary. The shapes are those of a forward pass of one row of zeros."""
+    row = shape if shape is not None else next(([layer.n_in] for layer in layers if hasattr(layer, "n_in")), None)
+    shapes = []
+    if row is not None:
+        x = xp.zeros((1, *checks.sizes("shape", row)), dtype)
+        shapes.append(x.shape)
+        for i, layer in enumerate(layers):
+            try:
+                x, _ = layer.forward(x)
+            except (ValueError, IndexError) as error:  # an ArgumentError, or NumPy's own
+                if shape is not None:
+                    raise ArgumentError(f"layer {i}, {layer!r}, does not take rows of shape {x.shape[1:]}: {error}") from error
+                break
+            shapes.append(x.shape)
+    outputs = [f"({', '.join(['m', *map(str, each[1:])])})" for each in shapes] + ["?"] * (len(layers) + 1 - len(shapes))
+    total, statistics = parameter_count(layers), parameter_count(layers, lambda layer: layer.statistic_declarations)
+    lines = [("", "layer", "output", "parameters"), ("", "input", outputs[0], "")]
+    for i, (layer, output) in enumerate(zip(layers, outputs[1:], strict=True)):
+        lines.append((str(i), repr(layer), output, f"{parameter_count([layer]):,}"))
+    lines.append(("", "all", "", f"{total:,}"))
+    w = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [f"{a:>{w[0]}}  {b:{w[1]}}  {c:{w[2]}}  {d:>{w[3]}}".rstrip() for a, b, c, d in lines]
+    table += [f"and {statistics:,} running statistics"] * (statistics > 0)
+    table += ["?: not known without the shape of one row, as in summary((28, 28, 1))"] * ("?" in outputs)
+    return "\n".join(table)
 
 
 def _subclasses(kind: type[Layer]) -> Iterator[type[Layer]]:

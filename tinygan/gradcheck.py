@@ -70,7 +70,8 @@ import numpy as np
 from tinygan.backend import Array, random_generator
 from tinygan.errors import ArgumentError, GradientError
 from tinygan.layers import Layer
-from tinygan.protocol import Examination, Fault, examined, magnitude
+from tinygan.probes import magnitude
+from tinygan.protocol import Examination, Fault, examined
 
 TOLERANCE = 1e-6
 STEPS = (1e-5, 1e-6, 1e-3)
@@ -217,6 +218,9 @@ def check_layer(layer: Layer, x: Any, *, seed: int = 0) -> Report:
     Raises GradientError, whose message is the report, unless all of this holds; if forward or backward fails, with the line
     of code that may be missing. If a layer has kinks, a few wrong entries may lie on one: see whether they are wrong with a
     different seed too. Raises ArgumentError for an x that is no input and no shape.
+
+    In a test suite, tinygan.testing makes a test of each of these. From the command line, and in CI:
+    python -m tinygan gradcheck mylayers:Softplus --input 5,3
     """
     return require_passed(examine_layer(layer, x, seed))
 
@@ -285,8 +289,10 @@ def _compare(
     y = np.array(output())
     with np.errstate(over="ignore", invalid="ignore"):
         if not np.isfinite(_norm(dy * y) / min(STEPS)):
-            found = f"{'the output' if y.ndim else 'the cost'} is not finite, or too large for float64: scale it"
-            return Report(subject, (), (*faults, Fault("runs", f"{found} ({magnitude(y):g})")))
+            what, size = ("the output", "check_layer an x") if y.ndim else ("the cost", "values"), magnitude(y)
+            remedy = "scale it" if np.isfinite(size) else f"give {what[1]} for which it is finite"
+            words = f"{what[0]} is not finite, or too large for float64 ({size:g}): {remedy}"
+            return Report(subject, (), (*faults, Fault("runs", words)))
     rng = random_generator(np, seed, "directions")
     largest = max((magnitude(np.nan_to_num(gradient)) for _, _, gradient in sound), default=0.0)
     blocks = tuple(_compare_block(_Function(name, v, g, output, y, dy, largest), rng) for name, v, g in sound)

@@ -70,6 +70,25 @@ def image_grid(samples: Array, image_shape: Sequence[int], columns: int | None =
     return grid
 
 
+def enlarge(image: Array, scale: int) -> Array:
+    """The image (h, w) or (h, w, 3) with each pixel as scale × scale equal pixels: nothing is blurred."""
+    checks.integer("scale", scale)
+    return np.repeat(np.repeat(to_host(image), scale, axis=0), scale, axis=1)
+
+
+def beside(left: Array, right: Array) -> Array:
+    """Two images as one, with a white bar between them: uint8 (h, w), or (h, w, 3). Below the lower one it is grey."""
+    left, right = to_uint8(left), to_uint8(right)
+    if left.ndim not in (2, 3) or left.shape[2:] != right.shape[2:]:
+        raise ArgumentError(f"images of shapes {left.shape} and {right.shape} do not fit: both must be grey, or both RGB")
+    height, bar = max(len(left), len(right)), 3 * GAP
+    both: Array = np.full((height, left.shape[1] + bar + right.shape[1], *left.shape[2:]), GREY, np.uint8)
+    both[: len(left), : left.shape[1]] = left
+    both[:, left.shape[1] : left.shape[1] + bar] = 255
+    both[: len(right), left.shape[1] + bar :] = right
+    return both
+
+
 def _place(i: int, columns: int, h: int, w: int) -> tuple[slice, slice]:
     """Where the i-th tile of a grid lies."""
     row, column = divmod(i, columns)

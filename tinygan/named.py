@@ -104,8 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables, with every wrong entry")
     parser.epilog = (
         "Example: python -m tinygan gradcheck mylayers:Softplus mylayers:gated --input 5,3 checks two layers of mylayers.py. "
-        "What is checked: help(tinygan.check_layer). How the error is defined: help(tinygan.gradcheck). In a test suite: "
-        "help(tinygan.testing)."
+        "What is checked: python -m pydoc tinygan.check_layer. How the error is defined: python -m pydoc tinygan.gradcheck. In "
+        "a test suite of yours: python -m pydoc tinygan.testing."
     )
 
 
@@ -129,7 +129,10 @@ def command(args: argparse.Namespace) -> int:
             if not args.json:
                 print(f"{name}: {report}", flush=True)
     if not args.json and not args.input and any(fault.promise == "runs" for report in reports for fault in report.faults):
-        print(f"\nx had the shape {DEFAULT}. If a layer needs a different one, give it with --input")
+        print(
+            f"\nx had the shape {DEFAULT}. If a layer needs a different one, give it with --input"
+            ". If it needs different numbers, give them to tinygan.check_layer or to tinygan.testing"
+        )
     wrong = [name for name, report in zip(args.layers, reports, strict=True) if not report.passed]
     if args.json:
         print(as_json(args.layers, reports))

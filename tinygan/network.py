@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tinygan import checks
 from tinygan.backend import Array, ArrayModule, Rng, random_generator, to_device
-from tinygan.description import Description, all_declarations, build_layers, describe_layers, with_parts
+from tinygan.description import Description, all_declarations, build_layers, describe_layers, summary, with_parts
 from tinygan.errors import ArgumentError
 from tinygan.layers import Cache, Declarations, Layer
 
@@ -81,7 +81,7 @@ class Network:
 
     @theta.setter
     def theta(self, values: Array | float) -> None:
-        self._assign(self._theta, values)
+        self._theta[...] = checks.assigned(values, self._theta)
 
     @property
     def statistics(self) -> Array:
@@ -90,10 +90,7 @@ class Network:
 
     @statistics.setter
     def statistics(self, values: Array | float) -> None:
-        self._assign(self._statistics, values)
-
-    def _assign(self, vector: Array, values: Any) -> None:
-        vector[...] = checks.assigned(values, vector)
+        self._statistics[...] = checks.assigned(values, self._statistics)
 
     def views(self, vector: Array) -> dict[str, Array]:
         """{"0.W": …, "0.b": …}: the parts of any vector like θ (a gradient, a velocity), in the shapes of the parameters."""
@@ -159,6 +156,13 @@ class Network:
         A class that is not tinygan's is named with its module, "mylayers:Swish".
         """
         return describe_layers(self.layers)
+
+    def summary(self, shape: Sequence[int] | None = None) -> str:
+        """A table to print: each layer with the shape of its output, its parameters, and how many numbers they have.
+
+        shape  of one row of the input, such as (784,) or (32, 32, 3). By default it is what the first layer with an n_in takes.
+        """
+        return summary(self.layers, shape, self.dtype, self.xp)
 
     @classmethod
     def build(

@@ -6,7 +6,6 @@ values of the derivatives are compared in gradcheck.py. There, check_layer puts 
 
 import contextlib
 import inspect
-import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,13 +16,28 @@ from tinygan.description import with_parts
 from tinygan.errors import ArgumentError, GradientError
 from tinygan.layers import Layer
 from tinygan.network import Caches, Network, bind
+from tinygan.probes import (
+    EqualDraws,
+    Float64Draws,
+    agrees,
+    arrays_and_layers,
+    close,
+    identical,
+    magnitude,
+    masks,
+    nudged,
+    ranges,
+)
 
 SAME_ROWS = 1e-6  # how far dx of some rows alone may be from theirs in dx of all: matrix products of both sizes are rounded
 ROWS_ALONE = 8  # so many rows are also given to forward one by one
-SETTLED_ROWS = 200  # a minibatch of at least so many rows: a variance over m − 1 is then like one over m …
-SETTLED_TIMES = 250  # … is observed so many times, and again. Then its end is computed, and …
-SETTLED_NEAR = 0.03  # … y in testing may be so far from y in training, as a part of its range
-SETTLED_ROUNDS = 4  # as many rounds if need be: statistics that training uses change the minibatch of the next layer inside
+# The statistics have settled once observe has seen one minibatch 2 · 250 times. It has so many rows that a variance over m − 1
+# is like one over m; but a minibatch that already has a million numbers is not made larger.
+SETTLED_TIMES = 250
+SETTLED_ROWS = 200
+SETTLED_NUMBERS = 10**6
+SETTLED_NEAR = 0.03  # how far y in testing may then be from y in training, as a part of its range
+SETTLED_ROUNDS = 4  # statistics that training uses, too, change the minibatch of the next layer inside: then again
 
 PROMISES = {
     "runs": "forward and backward can be called as the protocol says, and return arrays of finite numbers",
@@ -75,7 +89,7 @@ def _require_layer(layer: Any) -> None:
         _require_signature(part, "forward", FORWARD, [(("x",), {}), (("x", True, None), {}), (("x",), {"train": 0, "rng": 0})])
         calls = [(("dy", "cache"), {}), (("dy", "cache", None, True), {}), (("dy", "cache"), {"grads": 0, "need_dx": 0})]
         _require_signature(part, "backward", BACKWARD, calls)
-        for path, held in _held(part):
+        for path, held in arrays_and_layers(part):
             known = any(held is each for each in parts)
             if isinstance(held, Layer) and held.declarations and not known and not held.in_network:
                 name = f"self.{path}"
@@ -144,60 +158,6 @@ def _require_rows(shape: tuple[int, ...]) -> None:
         )
 
 
-# ---- Random numbers of a forward pass
-
-
-def _masks(seed: int) -> Any:
-    return random_generator(np, seed, "masks")
-
-
-class _EqualDraws(np.random.Generator):
-    """Every number it draws is the same: so each row of a minibatch gets the same mask."""
-
-    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._full(size, 1 / 3, dtype, out)
-
-    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._full(size, 0.5, dtype, out)
-
-    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
-        return self._full(size, low + (high - low) / 3)
-
-    def normal(self, loc: Any = 0.0, scale: Any = 1.0, size: Any = None) -> Any:
-        return self._full(size, loc + scale / 2)
-
-    def integers(self, low: Any, high: Any = None, size: Any = None, dtype: Any = np.int64, endpoint: bool = False) -> Any:
-        low, high = (0, low) if high is None else (low, high)
-        return self._full(size, low + (high - low) // 3, dtype)  # of 2⁶⁴ − 1 the third is 0x5555…: its four parts are equal
-
-    def binomial(self, n: Any, p: Any, size: Any = None) -> Any:
-        return self._full(size, n * (np.asarray(p) > 1 / 3), np.int64)
-
-    @staticmethod
-    def _full(size: Any, value: Any, dtype: Any = np.float64, out: Any = None) -> Any:
-        if out is not None:
-            out[...] = value
-            return out
-        return np.full(np.shape(value) if size is None else size, value, dtype)[()]
-
-
-class _Float64Draws(np.random.Generator):
-    """Draws the same numbers in float32 as in float64. NumPy draws different ones."""
-
-    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._cast(super().random(np.shape(out) if out is not None else size), dtype, out)
-
-    def standard_normal(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
-        return self._cast(super().standard_normal(np.shape(out) if out is not None else size), dtype, out)
-
-    @staticmethod
-    def _cast(drawn: Any, dtype: Any, out: Any) -> Any:
-        if out is not None:
-            out[...] = drawn
-            return out
-        return np.asarray(drawn).astype(dtype)[()]
-
-
 # ---- The examination
 
 
@@ -219,13 +179,13 @@ def examined(layer: Layer, x: Any, seed: int) -> Iterator[list["Examination"]]:
         later, _ = testing.forward(x)
         training.examine()
         now, cache = testing.forward(x)
-        if not _identical(now, later):
+        if not identical(now, later):
             training.fault(
                 "no_state",
                 "forward with train=False returns a different y after training passes: what they change on the layer must be "
                 "running statistics, in self.statistic_declarations, which only observe(cache) moves",
             )
-        if _identical(training.forward(x), (now, cache)):
+        if identical(training.forward(x), (now, cache)):
             testing.check_without_rng(now)
         else:
             testing.examine()
@@ -260,7 +220,7 @@ class _Watch:
     def changed(self) -> Iterator[str]:
         """The names of arrays that were written to. The arrays are restored, so that each fault is reported only once."""
         for name, array, original in self.watched:
-            if not _identical(array, original):
+            if not identical(array, original):
                 array[...] = original
                 yield name
 
@@ -288,6 +248,7 @@ class Examination:
         self.params = self.layer.params
         self.faults: list[Fault] = []
         self.watch = _Watch()
+        self.held = np.nan  # in each array of grads before backward writes to it
         self.gradients: list[tuple[str, Array, Array]] | None = None  # each (name, value, its gradient), once examined
 
     def examine(self) -> None:
@@ -299,7 +260,7 @@ class Examination:
         for name, value in layer.statistics.items():
             self.watch.add(f"the statistics {name}", value)
         self.y, self.cache = self.forward(x)
-        self.dy = rng.standard_normal(self.y.shape) / _ranges(self.y)
+        self.dy = rng.standard_normal(self.y.shape) / ranges(self.y)
         self.check_y()
         self.check_without_rng(self.y)
         self.check_held()
@@ -322,7 +283,7 @@ class Examination:
             self.check_observe()
         self.check_order_in_memory()
         self.check_float32(rng)
-        if not _identical(self.y, self.forward(x)[0]):
+        if not identical(self.y, self.forward(x)[0]):
             self.fault("no_state", "forward returns a different y after other passes: keep no state on the layer")
 
         self.gradients = [(name + self.mode, value, self.grads[name]) for name, value in self.params.items()]
@@ -342,7 +303,7 @@ class Examination:
 
     def output(self) -> Array:
         """y, from the arrays as they are now, with the masks of the seed: what a numeric derivative calls again and again."""
-        y: Array = self.layer.forward(self.x.copy(), self.train, _masks(self.seed))[0]
+        y: Array = self.layer.forward(self.x.copy(), self.train, masks(self.seed))[0]
         return y
 
     # Calls, whose errors become GradientErrors in the words of the protocol
@@ -350,7 +311,7 @@ class Examination:
     def forward(self, x: Array, rng: Any = None, caller: str = "forward") -> tuple[Array, Any]:
         """y and the cache, with the masks of the seed or with this rng."""
         with self.explain("forward", f"x {x.shape} {x.dtype}"):
-            result = self.layer.forward(x, self.train, _masks(self.seed) if rng is None else rng)
+            result = self.layer.forward(x, self.train, masks(self.seed) if rng is None else rng)
         self.written_by(caller)
         if not isinstance(result, tuple | list) or len(result) != 2:
             found = f"a {type(result).__name__} alone" if not isinstance(result, tuple) else f"{len(result)} values"
@@ -361,8 +322,9 @@ class Examination:
             raise GradientError(f"{self.subject}: forward returns y as {found}, not as an array of floats, in the dtype of x")
         return y, cache
 
-    def backward(self, dy: Array, need_dx: bool = True, held: float = np.nan) -> tuple[Any, dict[str, Array]]:
+    def backward(self, dy: Array, need_dx: bool = True, held: float | None = None) -> tuple[Any, dict[str, Array]]:
         """dx, and the gradients of the parameters, written where `held` was before."""
+        held = self.held if held is None else held
         arrays = {name: np.full_like(value, held) for name, value in self.params.items()}
         grads = _Grads(arrays)
         with self.explain("backward", self.shapes(dy)):
@@ -412,7 +374,7 @@ class Examination:
     def check_y(self) -> None:
         if self.y.dtype != self.x.dtype:
             self.fault("shapes_and_dtypes", f"forward turns {self.x.dtype} into {self.y.dtype}")
-        if not _identical(self.y, self.forward(self.x)[0]):
+        if not identical(self.y, self.forward(self.x)[0]):
             self.fault(
                 "no_state", "forward returns a different y for the same x, train and rng: keep no state, draw from rng only"
             )
@@ -431,7 +393,7 @@ class Examination:
                 found = f"{type(error).__name__}: {error}"
                 self.fault("draws_from_rng_alone", f"forward without an rng fails ({found}): draw only if train is True")
             return
-        if not _identical(first, second):
+        if not identical(first, second):
             self.fault(
                 "draws_from_rng_alone",
                 "forward returns a different y each time if rng is None: draw from rng only, or raise an error",
@@ -441,12 +403,12 @@ class Examination:
                 "draws_from_rng_alone",
                 "forward draws from rng in training, but goes without one if rng is None: raise an error then",
             )
-        elif draws and not _identical(first, y):
+        elif draws and not identical(first, y):
             self.fault("draws_from_rng_alone", "forward returns a y that depends on rng: draw only if train is True")
 
     def draws(self) -> bool:
         """Whether forward draws from rng."""
-        rng = _masks(self.seed)
+        rng = masks(self.seed)
         before = str(rng.bit_generator.state)
         self.forward(self.x, rng)
         return str(rng.bit_generator.state) != before
@@ -454,7 +416,7 @@ class Examination:
     def check_held(self) -> None:
         """A writeable float array on the layer that y depends on is a parameter that nobody trains."""
         for owner in with_parts(self.layer):
-            for path, held in _held(owner):
+            for path, held in arrays_and_layers(owner):
                 where = f"self.{path}" if owner is self.layer else f"self.{path} of {owner!r}"
                 if isinstance(held, np.ndarray) and self.depends_on(held):
                     self.fault(
@@ -470,8 +432,8 @@ class Examination:
         try:
             held[...] = original * 0.5 + 0.25
             with np.errstate(all="ignore"):
-                y = self.layer.forward(x, self.train, _masks(self.seed))[0]
-            return not _identical(np.asarray(y), self.y)
+                y = self.layer.forward(x, self.train, masks(self.seed))[0]
+            return not identical(np.asarray(y), self.y)
         except Exception:  # what cannot even be computed depends on it
             return True
         finally:
@@ -480,17 +442,17 @@ class Examination:
     def check_rows(self) -> None:
         """y of permuted rows is the permuted y, and y of some rows is a part of y: with the same draws for each row."""
         x, seeds = self.x, (self.seed, self.seed + 1)
-        y, other = (self.forward(x, _masks(seed))[0] for seed in seeds)
-        draw: Callable[[], Any] = lambda: _masks(self.seed)  # noqa: E731
-        if not _identical(y, other):  # the rows have masks of their own
-            y, other = (self.forward(x, _EqualDraws(np.random.PCG64(seed)))[0] for seed in seeds)
-            draw = lambda: _EqualDraws(np.random.PCG64(self.seed))  # noqa: E731
-            if not _identical(y, other):  # draws of a kind that cannot be made equal
+        y, other = (self.forward(x, masks(seed))[0] for seed in seeds)
+        draw: Callable[[], Any] = lambda: masks(self.seed)  # noqa: E731
+        if not identical(y, other):  # the rows have masks of their own
+            y, other = (self.forward(x, EqualDraws(np.random.PCG64(seed)))[0] for seed in seeds)
+            draw = lambda: EqualDraws(np.random.PCG64(self.seed))  # noqa: E731
+            if not identical(y, other):  # draws of a kind that cannot be made equal
                 return
         if len(y) != len(x):
             return
         order = np.roll(np.arange(len(x)), 1)
-        if not _close(self.forward(x[order].copy(), draw())[0], y[order]):
+        if not close(self.forward(x[order].copy(), draw())[0], y[order]):
             self.fault(
                 "rows",
                 "forward depends on where a row stands: y of permuted rows is not the permuted y. Draw masks from rng, and "
@@ -498,7 +460,7 @@ class Examination:
             )
         elif not self.layer.mixes_rows:
             for some in slice(len(x) // 2, len(x)), *(slice(i, i + 1) for i in range(min(len(x), ROWS_ALONE))):
-                if not _close(self.forward(x[some].copy(), draw())[0], y[some]):
+                if not close(self.forward(x[some].copy(), draw())[0], y[some]):
                     self.fault(
                         "rows",
                         f"each row must be treated by itself: y of rows {some.start} … {some.stop - 1} alone is a different y. "
@@ -513,7 +475,7 @@ class Examination:
             return
         moved = x.copy()
         moved[-1] += 0.5  # added, not scaled: the row may be 0
-        mixes = not _identical(self.forward(moved)[0][:-1].copy(), y[:-1].copy())
+        mixes = not identical(self.forward(moved)[0][:-1].copy(), y[:-1].copy())
         if mixes and not layer.mixes_rows:
             self.fault("rows", "one row of x changes y in other rows: treat each row by itself, or declare mixes_rows = True")
         elif layer.mixes_rows and not mixes:
@@ -544,9 +506,14 @@ class Examination:
                     f"backward leaves NaN in {name}, first at {name}[{first}]: overwrite every entry of grads, which held NaN: "
                     f'grads["{name}"][...] = …',
                 )
+        if any(np.isnan(gradient).any() for gradient in self.grads.values()):
+            _, added = self.backward(self.dy, held=0.0)
+            if all(added[name][np.isnan(gradient)].all() for name, gradient in self.grads.items()):
+                self.held, self.grads = 0.0, added  # what it adds can be compared; what it forgets stays NaN
+            return
         _, written = self.backward(self.dy, held=3.0)
         for name, gradient in self.grads.items():
-            if not np.isnan(gradient).any() and not _identical(written[name], gradient):
+            if not identical(written[name], gradient):
                 self.fault(
                     "grads_overwritten", f'backward adds to what grads["{name}"] held: overwrite it, grads["{name}"][...] = …'
                 )
@@ -568,17 +535,17 @@ class Examination:
 
     def check_second_forward(self) -> None:
         """A second forward pass, of other numbers and masks, must not change what belongs to the first."""
-        self.forward(self.x[::-1] * 0.75, _masks(self.seed + 1), "a second forward")
+        self.forward(self.x[::-1] * 0.75, masks(self.seed + 1), "a second forward")
         self.later = self.backward(self.dy)
         dx, grads = self.later
-        if not _identical(self.dx, dx) or not all(_identical(self.grads[name], grads[name]) for name in self.params):
+        if not identical(self.dx, dx) or not all(identical(self.grads[name], grads[name]) for name in self.params):
             self.fault(
                 "no_state",
                 "backward returns something different after a second forward: take what it needs from its cache only",
             )
 
     def check_without_grads(self) -> None:
-        if not _identical(self.later[0], self.fixed_backward(self.dy)):
+        if not identical(self.later[0], self.fixed_backward(self.dy)):
             self.fault("grads_and_dx_optional", "backward without grads returns a dx that differs from that with grads")
         self.written_by("backward without grads")
 
@@ -588,7 +555,7 @@ class Examination:
             self.fault(
                 "grads_and_dx_optional", "backward with need_dx=False returns something: return None, and save the time of dx"
             )
-        if not all(_identical(self.later[1][name], grads[name]) for name in self.params):
+        if not all(identical(self.later[1][name], grads[name]) for name in self.params):
             self.fault(
                 "grads_and_dx_optional",
                 "backward with need_dx=False computes gradients that differ from those with need_dx=True",
@@ -596,14 +563,14 @@ class Examination:
 
     def check_linear(self, rng: Any) -> None:
         """Derivatives are linear in dy: of dy + dy′ the sum, of a large and of a small dy the same multiple."""
-        other = rng.standard_normal(self.y.shape) / _ranges(self.y)
+        other = rng.standard_normal(self.y.shape) / ranges(self.y)
         first, second = self.results(self.dy), self.results(other.copy())  # backward may write to it
         cases = [(1.0, self.dy + other, {name: first[name] + second[name] for name in first})]
         cases += [(factor, self.dy * factor, first) for factor in (2.0**20, 2.0**-20)]
         for factor, dy, expected in cases:
             largest = max(map(magnitude, expected.values()), default=0.0)
             for name, result in self.results(dy).items():
-                if not _close(result / factor, expected[name], largest) and np.isfinite(expected[name]).all():
+                if not close(result / factor, expected[name], largest) and np.isfinite(expected[name]).all():
                     self.fault(
                         "linear_in_dy",
                         f"backward is not linear in dy: see {name}. Compute it from this dy, keep no earlier result, and do "
@@ -622,20 +589,20 @@ class Examination:
         self.written_by("observe")
         if not start.size:
             return
-        if _identical(moved, start):
+        if identical(moved, start):
             self.fault("statistics", "observe leaves the statistics as they were: move them towards those of the minibatch")
             return
         draws, x = self.draws(), self.x
-        other = self.forward(x[::-1] * 0.5 + 0.25, _masks(self.seed + 1))[1]
-        if not _identical(self.observed(start, self.cache), moved):
+        other = self.forward(x[::-1] * 0.5 + 0.25, masks(self.seed + 1))[1]
+        if not identical(self.observed(start, self.cache), moved):
             self.fault(
                 "statistics", "observe writes other numbers the second time: compute them from cache and the statistics alone"
             )
-        elif all(_identical(self.observed(*given), moved) for given in ((start, other), ((start + moved) / 2, self.cache))):
+        elif all(identical(self.observed(*given), moved) for given in ((start, other), ((start + moved) / 2, self.cache))):
             self.fault(
                 "statistics", "observe writes the same numbers whatever the minibatch and the statistics are: compute them"
             )
-        elif not draws and not _close(self.observed(start, self.forward(np.roll(x, 1, axis=0))[1]), moved):
+        elif not draws and not close(self.observed(start, self.forward(np.roll(x, 1, axis=0))[1]), moved):
             self.fault("statistics", "observe depends on where a row stands: statistics of permuted rows must be the same")
         elif not draws:
             self.check_settled()
@@ -655,13 +622,16 @@ class Examination:
 
     def check_settled(self) -> None:
         """Statistics that have settled on one minibatch are its own. So y of its rows is then the same with train=False."""
-        rows, statistics = np.concatenate([self.x] * -(-SETTLED_ROWS // len(self.x))), self.network.statistics
+        copies = min(-(-SETTLED_ROWS // len(self.x)), -(-SETTLED_NUMBERS // self.x.size))
+        rows, statistics = np.concatenate([self.x] * copies), self.network.statistics
         before = statistics.copy()
         with self.explain("forward", f"x {rows.shape}"), np.errstate(all="ignore"):
             for _ in range(SETTLED_ROUNDS):
                 statistics[...] = self.settled(self.layer.forward(rows, True)[1])
                 expected, found = (np.array(self.layer.forward(rows, train)[0]) for train in (True, False))
-                off = np.nan_to_num(np.abs(found - expected) / _ranges(expected), nan=np.inf)
+                size = np.ptp(expected, axis=0)
+                size = np.where(size > 1e-6 * np.ptp(expected), size, np.ptp(expected) or 1.0)  # a column may be constant
+                off = np.nan_to_num(np.abs(found - expected) / size, nan=np.inf)
                 if off.max() <= SETTLED_NEAR:
                     break
             else:
@@ -689,13 +659,13 @@ class Examination:
     def check_order_in_memory(self) -> None:
         """x and dy may be stored by columns, as Linear's dx is."""
         y, _ = self.forward(np.asfortranarray(self.x))
-        if not _close(y, self.y):
+        if not close(y, self.y):
             self.fault(
                 "any_order_in_memory", "forward returns a different y if x is stored by columns: let NumPy follow its axes"
             )
         by_rows, by_columns = self.results(self.dy), self.results(np.asfortranarray(self.dy))
         largest = max(map(magnitude, by_rows.values()), default=0.0)
-        if not all(_close(by_columns[name], result, largest) for name, result in by_rows.items() if name in by_columns):
+        if not all(close(by_columns[name], result, largest) for name, result in by_rows.items() if name in by_columns):
             self.fault(
                 "any_order_in_memory",
                 "backward returns something different if dy is stored by columns: let NumPy follow its axes",
@@ -714,9 +684,9 @@ class Examination:
                 if result.dtype != np.float32:
                     self.fault("float32", f"{'forward' if name == 'y' else 'backward'} turns float32 into {result.dtype}")
                     return
-            nearby = [self.results_in(np.float32, _nudged(x, rng), _nudged(dy, rng)) for _ in range(8)]
+            nearby = [self.results_in(np.float32, nudged(x, rng), nudged(dy, rng)) for _ in range(8)]
             for name, exact in wide.items():
-                if name in narrow and not _agrees(narrow[name], exact, [each[name] for each in nearby]):
+                if name in narrow and not agrees(narrow[name], exact, [each[name] for each in nearby]):
                     self.fault("float32", f"{name} has different values in float32: compute the same in every dtype")
 
     def results_in(self, dtype: Any, x: Array, dy: Array) -> dict[str, Array]:
@@ -726,7 +696,7 @@ class Examination:
         bind(layer, params, statistics)
         try:
             with self.explain("forward", f"x {x.shape} {np.dtype(dtype)}"):
-                rng = _Float64Draws(np.random.PCG64(self.seed))
+                rng = Float64Draws(np.random.PCG64(self.seed))
                 y, cache = layer.forward(x.astype(dtype), self.train, rng)
             grads = {name: np.full_like(value, np.nan) for name, value in params.items()}
             with self.explain("backward", f"{self.shapes(dy)}, all {np.dtype(dtype)}"):
@@ -734,91 +704,3 @@ class Examination:
         finally:
             bind(layer, *held)
         return {"y": y} | ({"dx": dx} if isinstance(dx, np.ndarray) else {}) | grads
-
-
-# ---- Arrays, compared
-
-
-def magnitude(a: Array) -> float:
-    """max |a|, 0 where there is none."""
-    return float(np.max(np.abs(a), initial=0.0))
-
-
-def _identical(a: Any, b: Any) -> bool:
-    """Whether two arrays, or two caches, are the same bit for bit: −0 is not 0, NaN is NaN."""
-    numbers = np.ndarray | np.generic | int | float
-    if isinstance(a, numbers) and isinstance(b, numbers):
-        a, b = np.asarray(a), np.asarray(b)
-        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(map(_identical, a, b))
-    return a is None and b is None
-
-
-def _close(a: Array, b: Array, largest: float = 0.0) -> bool:
-    """Whether they are the same up to the rounding of float64: products of a different size are rounded differently.
-
-    What cancels to 0, such as the gradient of a bias before batch norm, is rounded as `largest`, the largest number beside it.
-    """
-    if np.shape(a) != np.shape(b):
-        return False
-    column = np.max(np.abs(b), axis=0, initial=0.0) if np.ndim(b) > 1 else magnitude(b)
-    with np.errstate(all="ignore"):
-        bound = 1e-9 * (np.abs(b) + column) + 1e-13 * max(largest, magnitude(b))
-        return bool((np.isnan(b) | (a == b) | (np.abs(a - b) <= bound)).all())
-
-
-def _ranges(y: Array) -> Array:
-    """The range of each column of y over the rows; 1 where it is constant."""
-    largest, smallest = y.max(axis=0), y.min(axis=0)
-    with np.errstate(all="ignore"):
-        ranges = np.clip(largest - smallest, 1e-150, 1e150)
-        return np.asarray(np.where(ranges > 1e-12 * np.abs(y).max(axis=0), ranges, 1.0))
-
-
-def _nudged(a: Array, rng: Any) -> Array:
-    """a, changed by a few parts in a million: enough to round differently in float32."""
-    return np.asarray(a * (1 + rng.uniform(-1, 1, a.shape) * 2.0**-22), np.float32)
-
-
-def _agrees(narrow: Array, exact: Array, nearby: list[Array]) -> bool:
-    """Whether float32 has the values of float64, up to 10⁻⁴ and what a few parts in a million change. Not beyond 10³⁰."""
-    over_rows = 0 if np.ndim(exact) > 1 else None
-    spread = np.max([np.max(np.abs(each - narrow), axis=over_rows) for each in nearby], axis=0)
-    size = np.sqrt(np.mean(exact * exact, axis=over_rows))
-    bound = 1e-4 * np.abs(exact) + 1e-5 * size + 30 * spread
-    return bool(((np.abs(narrow - exact) <= bound) | ~(np.abs(exact) < 1e30)).all())
-
-
-# ---- What an object holds
-
-GIVEN = {"params", "statistics", "declarations", "statistic_declarations", "parts"}
-
-
-def _held(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Writeable arrays of floats, and layers, that an object or its class holds: their names, and they themselves."""
-    own = vars(owner) if hasattr(owner, "__dict__") else {}
-    classes = [vars(kind) for kind in type(owner).__mro__ if kind not in (Layer, object)]
-    plain = np.ndarray | list | tuple | dict
-    attributes = {name: value for names in classes for name, value in names.items() if isinstance(value, plain)}
-    for name, value in (attributes | dict(own)).items():
-        if name not in GIVEN:
-            yield from _inside(name, value, [owner])
-
-
-def _inside(path: str, value: Any, seen: list[Any]) -> Iterator[tuple[str, Any]]:
-    code = type | types.ModuleType | types.FunctionType | types.MethodType
-    if any(value is each for each in seen) or isinstance(value, code):
-        return
-    seen = [*seen, value]
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "f" and value.flags.writeable:
-            yield path, value
-    elif isinstance(value, Layer):
-        yield path, value
-    elif isinstance(value, list | tuple | dict):
-        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _inside(f"{path}[{key!r}]", each, seen)
-    elif hasattr(value, "__dict__"):
-        for name, each in vars(value).items():
-            yield from _inside(f"{path}.{name}", each, seen)

@@ -12,16 +12,14 @@ checkpoints, resume, the measurement, and a plain sentence on how the run went.
             run.record(row)
         run.finish("a title", results)
 
-load_generator(path) is the generator of any checkpoint, for sampling.
+generators.py reads the generator of any checkpoint, reading.py says how a training stands, figures.py draws its curves.
+Their names are here too.
 """
 
 import argparse
-import ast
 import contextlib
 import csv
-import importlib
 import json
-import operator
 import os
 import platform
 import re
@@ -30,7 +28,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,20 +42,26 @@ from tinygan.backend import (
     ArrayModule,
     pixels,
     random_generator,
-    to_host,
     write_atomically,
 )
-from tinygan.checkpoint import MOST_EPOCHS, Checkpoint, load_checkpoint
+from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
-from tinygan.datasets import Dataset, Split
-from tinygan.description import build_layers, parameter_count
+from tinygan.datasets import SUBSET, Dataset, Split
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
-from tinygan.files import FolderLock, make_folder, read_bytes
-from tinygan.gan import PRIORS, VARIANTS, Generator, Noise, generate
-from tinygan.layers import Layer
+from tinygan.figures import draw_curves
+from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
+from tinygan.gan import PRIORS, VARIANTS, Generator, generate
+from tinygan.generators import checkpoint_in, holds_run, load_run, nearest_run, runs_in
+from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
-from tinygan.network import Network
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
+from tinygan.reading import FIRST_LOOK as FIRST_LOOK
+from tinygan.reading import PATIENCE as PATIENCE
+from tinygan.reading import WON as WON
+from tinygan.reading import distinct as distinct
+from tinygan.reading import diversity as diversity
+from tinygan.reading import reading
+from tinygan.reading import verdict as verdict
 from tinygan.training import Trainer
 
 COLUMNS = (
@@ -88,8 +92,11 @@ FREE = (
     "checkpoint_every",
     "keep_checkpoints",
     "evaluate_every",
+    "scale",
     "evaluate",
 )
+# Of these, a resume takes from run.json what is not given.
+KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
 
 # The authors' evaluation.
 SAMPLES = 10_000
@@ -120,14 +127,84 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--seed", type=natural, metavar="S", help="seed of every random draw (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder of the run (default: a new one under runs/)")
     either = parser.add_mutually_exclusive_group().add_argument
-    either("--resume", action="store_true", help="resume from the checkpoint in --out; if there is none, start a new run")
+    either("--resume", action="store_true", help="resume the run in --out, or the only one under runs/, with its own options")
     either("--overwrite", action="store_true", help="start a new run in --out, and delete the run it holds")
     add("--picture-every", type=positive, metavar="N", help="epochs between pictures (default: about 500 iterations)")
     add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as for pictures)")
     add("--evaluate-every", type=positive, metavar="N", help="epochs between evaluations (default: about 1000 iterations)")
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
+    add("--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options on the command line. With --resume, those that are not given are the run's own.
+
+    Without --out, --resume takes the only run under runs/. The run's own options are in its checkpoint, and in run.json.
+    Raises CheckpointError for an option that contradicts the run's, and for a folder that holds no run.
+    """
+    args = parser.parse_args()
+    if not args.resume:
+        return args
+    folder = folder_to_resume(args.out)
+    own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
+    words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
+    args, _ = parser.parse_known_args([*words, *sys.argv[1:]])  # what is given comes last, and counts
+    args.out = folder
+    contradictions = [
+        f"{name} is {value} in the run, {getattr(args, name)} now"
+        for name, value in own.items()
+        if name not in (*FREE, "backend") and (getattr(args, name) or None) != (value or None)
+    ]
+    if contradictions:
+        raise CheckpointError(f"{folder}: {'; '.join(contradictions)}: leave these options out, or start a new run with --out")
+    return args
+
+
+def options_of(path: Path) -> dict[str, Any]:
+    """The options of a run, by name. Its checkpoint knows those that decide numbers, run.json all.
+
+    path   the run's folder, or a checkpoint in it
+    """
+    facts, _ = read_facts((path if path.is_dir() else path.parent) / "run.json")
+    checkpoint, settings = checkpoint_in(path), facts["configuration"]
+    if checkpoint.exists():
+        settings = load_checkpoint(checkpoint).configuration
+    data = str(settings.get("data"))
+    options = {name: value for name, value in settings.items() if name not in FREE} | {"smoke": data.endswith(SMOKE)}
+    options |= facts["options"]
+    if not options.get("data") and data.removesuffix(SMOKE) == SUBSET:  # MNIST may be there by now
+        options["data"] = SUBSET
+    return options
+
+
+def data_of(path: Path) -> str | None:
+    """What --data has to be for the data of a run: what the run was given, or SUBSET; None where it was given nothing.
+
+    path   the run's folder, or a checkpoint in it
+    """
+    found = options_of(path).get("data")
+    return found if isinstance(found, str) else None
+
+
+def folder_to_resume(out: Path | None) -> Path:
+    """`out`, or the only run under runs/. Raises CheckpointError, which names the nearest run, if this holds no run.
+
+    An empty folder is one where a run may start.
+    """
+    if out is None:
+        found = runs_in(Path("runs"))
+        if len(found) == 1:
+            return found[0]
+        there = f"there are {len(found)} under runs/, the latest is {found[0]}" if found else "there is none under runs/"
+        raise CheckpointError(f"--resume needs --out, the folder of the run to resume: {there}")
+    if holds_run(out) or out.is_file() or (out.is_dir() and {path.name for path in out.iterdir()} <= {LOCK}):
+        return out
+    what = "it holds no run" if out.exists() else "there is no such folder"
+    raise CheckpointError(
+        f"--out {out}: {what}; {nearest_run(out)}: name the folder of a run, or leave --resume out to start a new one"
+    )
 
 
 def natural(text: str, least: int = 0) -> int:
@@ -148,6 +225,10 @@ def positive_number(text: str) -> float:
     return value
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C in a run that has said how to resume it."""
+
+
 def main(program: Callable[[], None]) -> None:
     """Run a script's program. An error that its user can fix ends it with one line instead of a traceback.
 
@@ -160,7 +241,9 @@ def main(program: Callable[[], None]) -> None:
         sys.stdout.flush()
     except (TinyganError, OSError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if not isinstance(interrupt, Stopped):
+            print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     if any(stream.gone for stream in streams):
         sys.exit(141)
@@ -195,8 +278,9 @@ def open_folder(name: str, out: Path | None) -> Path:
 
 
 def read_facts(path: Path) -> tuple[dict[str, Any], str]:
-    """What a resumed run takes from its run.json, as far as it is sound: `epochs`, `commits` and `results`. And in words,
-    what is lost. Raises CheckpointError for what is no file, and for what may not be read."""
+    """What a resumed run takes from its run.json, as far as it is sound: `epochs`, `commits`, `results`, and the options in
+    `configuration` and `options`. And in words, what is lost. Raises CheckpointError for what is no file, and for what may
+    not be read."""
     content: Any = {}
     fault = ""
     try:
@@ -217,6 +301,9 @@ def read_facts(path: Path) -> tuple[dict[str, Any], str]:
     commits += [environment.get("commit") if isinstance(environment, dict) else 0]
     sound: dict[str, Any] = {"epochs": epochs if type(epochs) is int and 0 < epochs <= MOST_EPOCHS else None}
     sound["commits"] = [commit for commit in commits if isinstance(commit, str)]
+    for name in "configuration", "options":
+        found = content.get(name)
+        sound[name] = {key: value for key, value in found.items() if _is_plain(value)} if isinstance(found, dict) else {}
     sound["results"] = results if isinstance(results, dict) and type(results.get("epochs")) is int else {}
     lost = ["the number of epochs"] if sound["epochs"] is None else []
     if fault or not all(isinstance(commit, str | None) for commit in commits):
@@ -227,22 +314,25 @@ def read_facts(path: Path) -> tuple[dict[str, Any], str]:
     return sound, words if lost else ""
 
 
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
 class Run:
     """The folder of a run, and all that is written into it:
 
     checkpoint.npz    all that a resume needs
     metrics.csv       a line for each epoch, with these `columns`
     run.json          settings, data, environment; at the end, results, or how the run diverged
-    samples/          epoch-0000.png …, G(z) of the same z;  samples.gif shows them all
-    curves.png        the columns of metrics.csv
+    samples/          epoch-0000.png …, G(z) of the same z; the first has images of the data on its left
+    samples.gif       all of them, at the end, without the data
+    curves.png        the columns of metrics.csv, and a row of the latest samples; written with each picture
     run.lock          while the run lasts, who holds the folder: no second process writes into it
     """
 
     def __init__(self, name: str, args: argparse.Namespace, columns: tuple[str, ...] = COLUMNS) -> None:
         self.args, self.columns, self.started, self.started_training = args, columns, time.perf_counter(), False
-        if args.out is None and args.resume:
-            raise CheckpointError("--resume needs --out: name the folder of the run to resume")
-        self.folder, made = claim_folder(name, args.out)
+        self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
         self.lock = FolderLock(self.folder, made)
         try:
             self._open(args)
@@ -265,8 +355,13 @@ class Run:
             if lost and self.resumes:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
+        self.scale = getattr(args, "scale", 1)
+        self.options = {name: getattr(args, name, None) for name in KEPT}
+        if args.data and os.path.exists(args.data):  # a resume may start in a different folder
+            self.options["data"] = os.path.abspath(args.data)
         self.timing: dict[int, tuple[str, ...]] = {}
         self.bar: Any = None
+        self.row: Array | None = None
         print(f"run: {self.folder}", file=sys.stderr)
 
     def __enter__(self) -> "Run":
@@ -287,12 +382,11 @@ class Run:
             self.facts["diverged"] = str(error)
             write_json(self.folder / "run.json", self.facts)
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
-            arguments = [argument for argument in sys.argv if argument not in ("--resume", "--overwrite")]
-            if self.args.out is None:
-                arguments += ["--out", str(self.folder)]
-            command = shlex.join(["python", *arguments, "--resume"])
-            kept = "the last checkpoint is kept" if self.checkpoint.exists() else "no checkpoint was written yet"
-            print(f"\nstopped; {kept}. Resume with\n  {command}", file=sys.stderr)
+            command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
+            kept = "the last checkpoint is kept. Resume" if self.checkpoint.exists() else "no checkpoint yet. Start again"
+            print(f"\nstopped; {kept} with\n  {command}", file=sys.stderr)
+            if issubclass(kind, KeyboardInterrupt):
+                raise Stopped from None
 
     def start(self, trainer: Trainer, dataset: Dataset) -> None:
         """Restore the trainer if this run resumes. Remove temporary files; if the run is new, all files of an earlier one."""
@@ -333,6 +427,7 @@ class Run:
         self.facts: dict[str, Any] = {
             "data": {"name": dataset.name, "source": dataset.source} | sizes,
             "epochs": self.args.epochs,
+            "options": self.options,
             "every": self.every,
             "configuration": self.configuration,
             "environment": environment(trainer.xp),
@@ -428,11 +523,22 @@ class Run:
         last = self.trainer.epoch == self.args.epochs and what != "evaluation"
         return self.trainer.epoch % self.every[what] == 0 or last
 
-    def save_picture(self, picture: Array) -> None:
-        """Write the picture of this epoch's samples."""
-        from tinygan.images import save_png  # not at the top: `import tinygan` is quicker without Pillow
+    def save_picture(self, picture: Array, real: Array | None = None) -> None:
+        """Write the picture of this epoch's samples.
 
-        save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", picture)
+        real  a picture of the data: it is drawn on the left, the samples on the right
+        """
+        from tinygan.images import beside, enlarge, save_png  # not at the top: Pillow is slow to import
+
+        self.row = self._first_row(picture)
+        if real is not None:
+            picture = beside(real, picture)
+        save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", enlarge(picture, self.scale))
+
+    def _first_row(self, picture: Array, scale: int = 1) -> Array:
+        from tinygan.images import GAP
+
+        return picture[: scale * (self.configuration["image_shape"][0] + 2 * GAP)]
 
     def record(self, row: dict[str, Any]) -> None:
         """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
@@ -448,6 +554,9 @@ class Run:
             trainer.save(self.checkpoint, self.configuration)
         if trainer.epoch == self.args.epochs:
             self.bar.close()  # the measurement that follows is not training
+        elif self.due("picture"):
+            title = f"{self.folder.name}, epoch {trainer.epoch} of {self.args.epochs}"
+            draw_curves(self.folder / "curves.png", trainer.metrics, title, self.row)
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
@@ -464,11 +573,13 @@ class Run:
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
+            self.row = self._first_row(pictures[-1], self.scale)
+            pictures = [picture[:, -pictures[-1].shape[1] :] for picture in pictures]  # without the data on the left
             # An older version of tinygan may have drawn the first pictures with a different margin.
             pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]
             pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
             save_gif(self.folder / "samples.gif", pictures)
-        draw_curves(self.folder / "curves.png", self.trainer.metrics, title)
+        draw_curves(self.folder / "curves.png", self.trainer.metrics, title, self.row)
 
 
 def read_png(path: Path) -> npt.NDArray[Any]:
@@ -525,95 +636,7 @@ def peak_memory() -> int | None:
     return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6)
 
 
-# ---- Checkpoints of any run
-
-
-def load_generator(
-    path: str | os.PathLike[str], *, xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
-) -> Generator:
-    """The generator in a checkpoint, or in the folder of a run: .network, .noise, .sample(n, rng).
-
-    layers  classes of your own among its layers, or their names as "module:Class". Only what you name is imported.
-    Raises CheckpointError for a damaged or altered file, for one that lacks a generator G or its noise, and for a generator
-    that does not fit its parameters, its statistics or its noise. Raises ArgumentError for an entry of `layers` that is no
-    class of layers.
-    """
-    return load_run(path, xp, layers)[1]
-
-
-def load_run(
-    path: str | os.PathLike[str], xp: ArrayModule = np, layers: Iterable[str | type[Layer]] = ()
-) -> tuple[Checkpoint, Generator]:
-    """The checkpoint at path, or in the folder of a run, and its generator: see load_generator."""
-    own = [_layer_class(layer) for layer in ([layers] if isinstance(layers, str | type) else layers)]
-    path = checkpoint_in(path)
-    checkpoint = load_checkpoint(path)
-    theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
-    if theta is None or architecture is None:
-        raise CheckpointError(f"{path}: it has no generator G, its players are {', '.join(checkpoint.architecture)}")
-    try:
-        noise = Noise(checkpoint.configuration["prior"], operator.index(checkpoint.configuration["noise"]))
-    except (KeyError, TypeError, ArgumentError) as error:
-        raise CheckpointError(f"{path}: it does not say which noise its generator takes: name a checkpoint of a GAN") from error
-    try:
-        if isinstance(architecture, str):
-            made = _layers_of_format_1(architecture)
-        else:
-            made = build_layers(architecture, own)
-        if (size := parameter_count(made)) != theta.size:  # known before anything of that size is allocated
-            raise ArgumentError(f"it has {size} parameters, but the checkpoint has {theta.size}")
-        G = Network(made, dtype=theta.dtype, xp=xp)
-        G.theta = xp.asarray(theta)
-        if G.statistics.size:
-            if "G.statistics" not in checkpoint.vectors:
-                raise ArgumentError("it has running statistics, but the checkpoint holds none")
-            G.statistics = xp.asarray(checkpoint.vectors["G.statistics"])
-    except ValueError as error:  # an ArgumentError, or NumPy's own for an absurd size
-        raise CheckpointError(f"{path}: its generator cannot be built: {error}") from error
-    try:
-        G(xp.broadcast_to(xp.zeros((1, 1), G.dtype), (1, noise.n)))  # one z, without memory: n may be any number
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its generator does not take noise of {noise.n} dimensions: {error}") from error
-    return checkpoint, Generator(G, noise)
-
-
-def checkpoint_in(path: str | os.PathLike[str]) -> Path:
-    """The checkpoint in the folder of a run; any other path as it is."""
-    path = Path(path)
-    return path / "checkpoint.npz" if path.is_dir() else path
-
-
-def _layer_class(layer: str | type[Layer]) -> type[Layer]:
-    """A class of layers, imported where it is named: "module:Class"."""
-    kind: Any = layer
-    if isinstance(layer, str):
-        module, _, name = layer.partition(":")
-        try:
-            kind = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise ArgumentError(f"{layer!r} names no class: write module:Class, as python would import it ({error})") from error
-    if not (isinstance(kind, type) and issubclass(kind, Layer)):
-        raise ArgumentError(f"{layer!r} is no class of layers: give a subclass of Layer, or its name as module:Class")
-    return kind
-
-
-def _layers_of_format_1(words: str) -> list[Layer]:
-    """The layers of a network that a checkpoint of format 1 holds as text, "Network([Linear(3, 4), ReLU()])"."""
-    try:
-        entries = []
-        for call in ast.parse(words, mode="eval").body.args[0].elts:  # type: ignore[attr-defined]
-            entries.append((call.func.id, [ast.literal_eval(argument) for argument in call.args]))
-    except (AttributeError, IndexError, SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
-        raise ArgumentError(f"{words[:200]!r} is no description of layers") from error
-    names = {
-        "Linear": ("n_in", "n_out"),
-        "Maxout": ("n_in", "n_out", "pieces"),
-        "Dropout": ("keep",),
-        "Reshape": ("shape",),
-    }
-    return build_layers(
-        [{"class": name, "config": dict(zip(names.get(name, ()), values, strict=False))} for name, values in entries]
-    )
+# ---- The run's data
 
 
 def trained_on(settings: dict[str, Any], dataset: Dataset) -> Dataset:
@@ -717,118 +740,7 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
 # ---- The plain reading
 
 
-def distinct(images: npt.NDArray[Any], radius: float) -> int:
-    """How many images remain. They are taken in order, and an image is removed if it is closer than `radius` (L2) to an
-    earlier one that remains."""
-    left = np.ones(len(images), bool)
-    distances = _distances(images)
-    for i in range(len(images)):
-        if left[i]:
-            left[i + 1 :] &= distances[i, i + 1 :] >= radius
-    return int(left.sum())
-
-
-def _distances(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    x = images.reshape(len(images), -1).astype(np.float64)
-    squares = (x * x).sum(axis=1)
-    distances: npt.NDArray[Any] = np.sqrt(np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0))
-    return distances
-
-
-def diversity(samples: Array, data: Array) -> dict[str, Any]:
-    """How many of the samples are distinct, and how many of as many held-out data.
-
-    Two images count as one if their distance is below `radius`: 95 % of the data are further than this from their nearest
-    neighbour. Of a single image there is no such distance: the radius is 0, and all samples are distinct.
-    """
-    samples, data = to_host(samples), to_host(data)
-    neighbours = _distances(data)
-    np.fill_diagonal(neighbours, np.inf)
-    radius = float(np.quantile(neighbours.min(axis=1), 0.05)) if len(data) > 1 else 0.0
-    return {"distinct_samples": distinct(samples, radius), "distinct_data": distinct(data, radius), "radius": radius}
-
-
 def read(trainer: Trainer, generator: Generator, dataset: Dataset) -> dict[str, Any]:
     """The `reading` of this training: samples of its generator beside the validation images that choose σ."""
     held_out = pixels(dataset.validation.images[:SIGMA_ROWS])
     return reading(trainer.metrics, evaluation_samples(generator, len(held_out)), held_out, trainer.iterations)
-
-
-WON = -0.01  # nats
-FIRST_LOOK = 1_000  # iterations: before, no V is a verdict
-PATIENCE = 5_000  # iterations after which the samples of a generator that learns differ
-
-
-def verdict(values: Sequence[float], iterations: int, distinct: int, n: int) -> str:
-    """In words, how a training stands, from V after each of its epochs so far.
-
-    iterations    of an epoch
-    distinct, n   of n samples so many are distinct
-
-    D has won if V > −0.01 nats, as the mean of the last two epochs: the maximum of V is 0, where D is sure and right. This is
-    said after 1,000 iterations at the earliest. In the first epoch D is ahead of every G.
-
-    G has collapsed if fewer than one sample in ten is distinct, and D has won or 5,000 iterations were done. Every G begins
-    with samples that are alike. So without these two it is too early to tell. It is also too early if V never was further
-    than 0.05 from −log 4: D has not learned yet.
-
-    benchmarks/study/reading.py counts how often this was wrong in the committed runs.
-    """
-    done, last = iterations * len(values), values[-2:]
-    if done >= FIRST_LOOK and sum(last) / len(last) > WON:
-        words, collapsed = ["D has won: G is stuck"], True
-    else:
-        words, collapsed = [], done >= PATIENCE and any(abs(value + np.log(4)) >= 0.05 for value in values)
-    if distinct < n / 10:
-        words.append(f"collapsed to {distinct} distinct sample{'s' * (distinct > 1)}" if collapsed else "too early to tell")
-    return " and ".join(words) or "learning"
-
-
-def reading(metrics: list[dict[str, Any]], samples: Array, data: Array, iterations: int) -> dict[str, Any]:
-    """How a run ended, in plain words (see verdict), with the figures that show it.
-
-    samples, data   the same number of each; the data are held out
-    iterations      of an epoch
-
-    D(x), D(G(z)) and V are means over the last two epochs.
-    """
-    figures = diversity(samples, data)
-    count = figures["distinct_samples"]
-    last = metrics[-2:]
-    value, D_x, D_G_z = (sum(row[key] for row in last) / len(last) for key in ("value", "D_x", "D_G_z"))
-    words = verdict([row["value"] for row in metrics], iterations, count, len(samples))
-    epochs = f"over the last {len(last)} epochs" if len(last) > 1 else "after the only epoch"
-    text = (
-        f"{words}: {epochs}, D(x) = {D_x:.3f}, D(G(z)) = {D_G_z:.3f}, V = {value:.3f} "
-        f"(−1.386 where D cannot tell); {count} of {len(samples)} samples distinct, of as many data "
-        f"{figures['distinct_data']}"
-    )
-    return {"reading": text} | figures
-
-
-def draw_curves(path: Path, metrics: list[dict[str, Any]], title: str) -> None:
-    """V, D(x) and D(G(z)), the two costs, and the validation log-likelihood, by epoch."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:  # Run.start has said so
-        return
-
-    panels: tuple[tuple[str, dict[str, str], float | None], ...] = (
-        ("V(D, G), nats", {"value": "V"}, -float(np.log(4))),
-        ("D on held-out images and on samples", {"D_x": "D(x)", "D_G_z": "D(G(z))"}, 0.5),
-        ("training costs, nats", {"discriminator_cost": "J(D)", "generator_cost": "J(G)"}, None),
-        ("validation log-likelihood, nats", {"validation_log_likelihood": "Parzen window"}, None),
-    )
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    for axis, (name, lines, equilibrium) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        for key, label in lines.items():
-            rows = [row for row in metrics if key in row]
-            axis.plot([row["epoch"] for row in rows], [row[key] for row in rows], ".-", markersize=4, label=label)
-        if equilibrium is not None:
-            axis.axhline(equilibrium, color="grey", linestyle=":", label="where D = ½ everywhere")
-        axis.set(title=name, xlabel="epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend()
-    figure.suptitle(title)
-    with write_atomically(path) as file:
-        figure.savefig(file, format="png", dpi=80)

@@ -13,9 +13,9 @@
     test_mylayers.py::test_layer[Softplus()-derivative_by_x] PASSED
     …
 
-All tests of a layer together are what check_layer checks at once. What a name in the brackets means is in
-`tinygan.protocol.PROMISES`, and in the message of a test that fails. No mark needs to be registered. The names are the same in
-every process, so pytest-xdist can share the tests out (pytest -n 2).
+All tests of a layer together are what check_layer checks at once. What a name in the brackets means is in examples/LAYERS.md,
+and in the message of a test that fails. No mark needs to be registered. The names are the same in every process, so
+pytest-xdist can share the tests out (pytest -n 2).
 """
 
 from collections import Counter
@@ -30,8 +30,8 @@ from tinygan.layers import Layer
 from tinygan.named import examine, label, make_layer
 from tinygan.protocol import PROMISES, Fault
 
-DERIVATIVE = "derivative_by_"
-EXAMPLE = "parametrize_layers([Softplus, (lambda: Gated(4), (5, 4))])"
+_DERIVATIVE = "derivative_by_"
+_EXAMPLE = "parametrize_layers([Softplus, (lambda: Gated(4), (5, 4))])"
 
 
 def parametrize_layers(layers: Iterable[Any], *, x: Any = (5, 3), seed: int = 0) -> Callable[..., Any]:
@@ -51,7 +51,7 @@ def parametrize_layers(layers: Iterable[Any], *, x: Any = (5, 3), seed: int = 0)
     except ImportError as error:
         raise ArgumentError("parametrize_layers needs pytest: python -m pip install pytest") from error
     cases = []
-    for entry in checks.items("layers", layers, EXAMPLE):
+    for entry in checks.items("layers", layers, _EXAMPLE):
         given, its_x = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, x)
         cases.append(_Case(given, its_x, seed))
     for name, n in Counter(case.label for case in cases).items():
@@ -95,7 +95,7 @@ class _Case:
         except Exception:  # what is declared can be anything: `runs` says what is wrong with it
             return ["runs"]
         names = list(PROMISES) if statistics else [name for name in PROMISES if name != "statistics"]
-        names[2:2] = [DERIVATIVE + name for name in ("x", *declared)]
+        names[2:2] = [_DERIVATIVE + name for name in ("x", *declared)]
         return names
 
     def report(self, layer: Layer | None) -> Report:
@@ -116,7 +116,7 @@ class _Check:
 
     def __init__(self, case: _Case, name: str, fail: Callable[..., Any]) -> None:
         self.case, self.name, self.fail = case, name, fail
-        self.derivative = name.removeprefix(DERIVATIVE) if name.startswith(DERIVATIVE) else None
+        self.derivative = name.removeprefix(_DERIVATIVE) if name.startswith(_DERIVATIVE) else None
 
     def __call__(self, layer: Layer) -> None:
         __tracebackhide__ = True  # pytest shows the test and the message, not the way to it

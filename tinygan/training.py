@@ -218,6 +218,9 @@ class Trainer:
         """Resume from the checkpoint at path; returns it. Raises CheckpointError, as load_checkpoint does.
 
         If the checkpoint lacks anything that this model needs, nothing is changed.
+
+        The networks must be those of the checkpoint. k, m, the noise, the seed and the data are yours to give as before:
+        a Trainer does not compare them. run.Run does, for all settings of a run.
         """
         players = self.model.players
         checkpoint = load_checkpoint(path, {name: player.network for name, player in players.items()})

@@ -31,7 +31,7 @@ import step_time
 from step_time import MOMENTUM, Contestant, gflop, markdown_table, tell, timed
 
 NOISE, IMAGE = 100, (32, 32, 3)
-LEARNING_RATE, CHECK_LEARNING_RATE = 1e-6, 0.005  # see step_time.py
+LEARNING_RATE, CHECK_LEARNING_RATE = 1e-6, 0.001  # see step_time.py
 CHECK_ITERATIONS = 3
 KEEP = (0.8, 0.5, 0.5, 0.5, 0.5)  # dropout on the input of each of D's maps
 SIZES = {"batch_size": 128, "width": 8000, "d_width": 500, "pieces": 5}  # of the paper's nets: the options' defaults

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import convolution
 import parzen
 import step_time
 
@@ -26,6 +27,7 @@ def tables() -> dict[Path, dict[str, str]]:
         "one core": step_time.table(read("step_time_one_core")),
         "batch sizes": step_time.sweep_table("m", sweep["batch_size"]),
         "widths": step_time.sweep_table(step_time.WIDTHS, sweep["width"]),
+        "convolution": convolution.table(read("convolution")),
     }
     if (RESULTS / "parzen.json").exists():
         found["evaluator"] = parzen.table(read("parzen"))

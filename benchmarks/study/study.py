@@ -2,7 +2,8 @@
 
     python benchmarks/study/study.py RUN [RUN …]    take in these folders of runs, finished or not; draw; print the tables
     python benchmarks/study/study.py                draw and print what is in benchmarks/results already
-    python benchmarks/study/study.py --write        write all tables of README.md, STUDY.md and ANCHORS.md between their markers
+    python benchmarks/study/study.py --write        write the tables of README.md and of all pages here between their markers
+    python benchmarks/study/study.py --results DIR RUN RUN …    compare runs of your own, on any one data set, apart from these
 
 A run becomes benchmarks/results/mnist-NAME.json, where NAME is that of its folder. The file has the run's settings, commits,
 cores and minutes, its curve of validation log-likelihoods, and what its last checkpoint says. Where the test set was
@@ -14,7 +15,7 @@ left; on the right is V in these epochs with the released hyper-parameters, wher
 
 Three tables are printed: Table 1 with the released recipe's best run by validation; each single departure beside the released
 recipe, seed by seed; and every run, with its validation log-likelihoods on the way and its score on the test set, if it was
-measured.
+measured. With --results, only the last, and the plot has V and the validation log-likelihoods of these runs.
 """
 
 import argparse
@@ -28,17 +29,21 @@ from typing import Any
 import anchors
 import anneal
 import balance
+import batch_norm
 import evaluator
 import numpy as np
 from PIL import Image
 from records import RESULTS, departures, figures, filled, markdown_table, read_records, resume, score
 
 from tinygan import DataError, Generator, load_mnist, run
-from tinygan.console import can_draw
+from tinygan.backend import write_atomically
+from tinygan.console import can_draw, new_figure
+from tinygan.figures import as_pixels, figure_and_axes
 
-PLOT = RESULTS / "curves.png"
+PLOT = "curves.png"  # in the folder of the results
 ROOT = Path(__file__).parents[2]
-README, STUDY, ANCHORS = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md", ROOT / "benchmarks/study/ANCHORS.md"
+README, STUDY = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md"
+ANCHORS, BATCH_NORM = STUDY.with_name("ANCHORS.md"), STUDY.with_name("BATCH_NORM.md")
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
@@ -54,31 +59,39 @@ PAPER = [  # Table 1 of the paper
 ]
 
 
-def take_in(folder: Path, data: str | None = None) -> None:
-    """One run's folder as one JSON file among the results. Raises DataError unless it is about MNIST.
+def take_in(folder: Path, data: str | None = None, results: Path | None = None) -> None:
+    """One run's folder as one JSON file among the results. Raises DataError unless it is about the same data as the others;
+    among the committed results, unless it is about MNIST.
 
-    data   the folder of MNIST's files, for runs that have not ended
+    data   the folder of the data's files, for runs that have not ended (default: that of the run)
     """
-    folder = folder.resolve()
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    folder, results = folder.resolve(), results or RESULTS
+    facts = json.loads(run_file(folder, "run.json"))
+    rows = list(csv.DictReader(io.StringIO(run_file(folder, "metrics.csv"), newline="")))
     settings = facts["configuration"]
-    if settings["data"] != "mnist":
-        raise DataError(f"{folder}: trained on {settings['data']}: this study is about MNIST")
+    if results == RESULTS and settings["data"] != "mnist":
+        raise DataError(
+            f"{folder}: trained on {settings['data']}: the committed study is about MNIST. Compare runs of your own "
+            f"with --results DIR"
+        )
+    for name, record in runs(results).items():
+        mine, other = settings.get("data_digest"), record.get("data_digest", settings.get("data_digest"))
+        if name != folder.name and other != mine:
+            words = f"trained on {settings['data']} (digest {mine}), but {name} on {record['data']} (digest {other})"
+            raise DataError(f"{folder}: {words}: compare runs on the same data")
     environment = facts["environment"]
-    results = facts.get("results", {})
-    evaluations = {results["epochs"]: results["evaluation"]} if results else {}
+    ended = facts.get("results", {})
+    evaluations = {ended["epochs"]: ended["evaluation"]} if ended else {}
     for path in folder.glob("checkpoint-*.evaluation.json"):  # of a kept checkpoint: examples/mnist.py --evaluate
         kept = json.loads(path.read_text(encoding="utf-8"))
         evaluations[kept["epoch"]] = kept["evaluation"]
     validation = {int(row["epoch"]): float(nats) for row in rows if (nats := row["validation_log_likelihood"])}
     evaluated_at = max(evaluations, key=lambda epoch: (validation.get(epoch, -np.inf), epoch), default=None)
-    if {result["test_rows"] for kept in evaluations.values() for result in kept.values()} - {TEST_ROWS}:
+    if results == RESULTS and {result["test_rows"] for kept in evaluations.values() for result in kept.values()} - {TEST_ROWS}:
         raise DataError(f"{folder}: measured on other test images than MNIST's {TEST_ROWS:,}")
-    reading, read_at = results.get("reading"), results.get("epochs")
+    reading, read_at = ended.get("reading"), ended.get("epochs")
     if not reading and "diverged" not in facts and (folder / "checkpoint.npz").exists():
-        dataset = load_mnist(data)
+        dataset = run.trained_on(settings, load_mnist(data or run.data_of(folder)))
         trainer, _ = resume(folder / "checkpoint.npz", dataset)
         generator = Generator(trainer.model.G, trainer.model.noise)
         reading, read_at = run.read(trainer, generator, dataset)["reading"], trainer.epoch
@@ -91,7 +104,7 @@ def take_in(folder: Path, data: str | None = None) -> None:
         "seed": settings["seed"],
         "variant": settings["variant"],
         "departs_in": options,
-        "finished": bool(results),
+        "finished": bool(ended),
         "epochs": len(rows),
         "minutes": round(sum(float(row["seconds"] or 0) for row in rows) / 60, 1),
         "cores": environment["cores"],
@@ -114,30 +127,38 @@ def take_in(folder: Path, data: str | None = None) -> None:
             epoch: evaluations[epoch]["authors"]["log_likelihood"] for epoch in sorted(evaluations)
         },
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"mnist-{folder.name}.json"
+    if results != RESULTS:
+        record |= {"data": settings["data"], "data_digest": settings.get("data_digest")}
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"mnist-{folder.name}.json"
     run.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
-def runs() -> dict[str, dict[str, Any]]:
-    found = sorted(RESULTS.glob("mnist-*.json"))
+def run_file(folder: Path, name: str) -> str:
+    """What is in this file of a run. Raises DataError for a folder that has none."""
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{folder}: it has no {name}: name the folder of a run of examples/mnist.py") from None
+
+
+def runs(results: Path | None = None) -> dict[str, dict[str, Any]]:
+    found = sorted((results or RESULTS).glob("mnist-*.json"))
     return {path.stem.removeprefix("mnist-"): json.loads(path.read_text(encoding="utf-8")) for path in found}
 
 
-def draw(records: dict[str, dict[str, Any]]) -> None:
-    """All runs' validation log-likelihoods, beside the paper's 225; the same in the first epochs, and V there."""
-    import matplotlib
+def draw(records: dict[str, dict[str, Any]], annealed: list[dict[str, Any]]) -> Any:
+    """A Figure: all runs' validation log-likelihoods, beside the paper's 225; the same in the first epochs, and V there."""
+    from matplotlib import colormaps
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplot_mosaic([["whole", "whole"], ["early", "value"]], figsize=(12, 9), layout="constrained")
+    figure = new_figure(figsize=(12, 9), layout="constrained")
+    axes = figure.subplot_mosaic([["whole", "whole"], ["early", "value"]])
     whole, early, value = (axes[name] for name in ("whole", "early", "value"))
     departing = sorted({departure(record) for record in records.values()} - {""})
     named = set()
 
     def colour(record: dict[str, Any]) -> Any:
-        return plt.get_cmap(LINES[record["variant"]][1])(0.95 - 0.13 * min(record["seed"], 4))
+        return colormaps[LINES[record["variant"]][1]](0.95 - 0.13 * min(record["seed"], 4))
 
     for record in sorted(records.values(), key=lambda record: list(LINES).index(record["variant"])):
         line, _ = LINES[record["variant"]]
@@ -145,7 +166,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
         label = f"{record['variant']}, seed {record['seed']}"
         if words := departure(record):  # in more than its variant: a colour and a mark of its own, for all its seeds
             i = departing.index(words)
-            style |= {"color": plt.get_cmap("turbo")((i + 0.5) / len(departing)), "marker": MARKS[i % len(MARKS)]}
+            style |= {"color": colormaps["turbo"]((i + 0.5) / len(departing)), "marker": MARKS[i % len(MARKS)]}
             label = f"{record['variant']}, {words}"
         else:
             first = record["traces"][:FIRST]
@@ -156,7 +177,7 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
         whole.plot(list(curve), list(curve.values()), label=label, **style)
         curve = {epoch: nats for epoch, nats in curve.items() if epoch <= EARLY}
         early.plot(list(curve), list(curve.values()), **style)
-    for i, record in enumerate(read_records(RESULTS / "anneal.json")):
+    for i, record in enumerate(annealed):
         curve = {int(epoch): nats for epoch, nats in record["validation_log_likelihoods"].items()}
         style = {"color": colour(record), "linewidth": 1}
         star = {"marker": "*", "markersize": 8, "markevery": [-1], "markerfacecolor": "black", "markeredgecolor": "black"}
@@ -170,11 +191,26 @@ def draw(records: dict[str, dict[str, Any]]) -> None:
     value.text(0.99, -np.log(4), "−log 4: D = ½", transform=value.get_yaxis_transform(), va="bottom", ha="right", color="grey")
     value.set(xlabel="epoch", ylabel="V(D, G) on held-out data, nats", title="the three variants (0: D has won)")
     figure.legend(fontsize="small", loc="outside right upper")
-    with io.BytesIO() as file:
-        figure.savefig(file, dpi=100)
-        plt.close(figure)
-        picture = Image.open(file).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)  # a quarter of the size
-        picture.save(PLOT, optimize=True)
+    return figure
+
+
+def draw_compared(records: dict[str, dict[str, Any]], axes: Any = None) -> Any:
+    """A Figure of V and of the validation log-likelihood of each run, under its name; axes: two of yours."""
+    figure, ((left, right),) = figure_and_axes(axes, 1, 2, (12, 4.5))
+    for name, record in records.items():
+        curve = record["validation_log_likelihoods"]
+        traces = [(row["epoch"], row["value"]) for row in record["traces"]]
+        left.plot(*np.array(traces).reshape(-1, 2).T, ".-", label=name)
+        right.plot([int(epoch) for epoch in curve], list(curve.values()), ".-", label=name)
+    left.axhline(-np.log(4), color="grey", linestyle=":", label="−log 4: D = ½")
+    left.set(title="V(D, G) on held-out data, nats (0: D has won)")
+    right.set(title="validation log-likelihood, nats")
+    last = max((row["epoch"] for record in records.values() for row in record["traces"]), default=1)
+    for axis in (left, right):
+        axis.set(xlabel="epoch", xlim=(0, 1.03 * max(2, last)))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    left.legend()
+    return figure
 
 
 def departure(record: dict[str, Any]) -> str:
@@ -261,14 +297,19 @@ def single(records: dict[str, dict[str, Any]]) -> list[tuple[str, int, dict[str,
     return [(departs_in(record), record["seed"], record["validation_log_likelihoods"]) for record in few]
 
 
-def table_of_runs(records: dict[str, dict[str, Any]]) -> str:
-    """Every run that was started: validation log-likelihoods on the way, the test set's, and how it ended."""
-    columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in SHOWN), "last", "test (fine σ)", "at its end"]
+def table_of_runs(records: dict[str, dict[str, Any]], named: bool = False) -> str:
+    """Every run that was started: validation log-likelihoods on the way, the test set's, and how it ended.
+
+    named   with a column for the names of the runs
+    """
+    shown = [epoch for epoch in SHOWN if any(str(epoch) in r["validation_log_likelihoods"] for r in records.values())]
+    columns = ["departs in", "seed", "epochs", *(f"@{epoch}" for epoch in shown), "last", "test (fine σ)", "at its end"]
+    columns = ["run"] * named + columns
     rows = []
-    for record in sorted(records.values(), key=lambda r: (len(r["departs_in"]), str(r["departs_in"]), r["seed"])):
+    for name, record in sorted(records.items(), key=lambda r: (len(r[1]["departs_in"]), str(r[1]["departs_in"]), r[1]["seed"])):
         curve = record["validation_log_likelihoods"]
-        cells = [departs_in(record) or "nothing", record["seed"], record["epochs"]]
-        cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in SHOWN]
+        cells = [name] * named + [departs_in(record) or "nothing", record["seed"], record["epochs"]]
+        cells += [f"{curve[str(epoch)]:.0f}" if str(epoch) in curve else "" for epoch in shown]
         last = max(curve, key=int, default="")
         cells.append(f"{curve[last]:.0f} @{last}" if last else "")
         rows.append([*cells, measured_score(record), ending(record)])
@@ -346,6 +387,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "runs": table_of_runs(records),
         },
         ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
+        BATCH_NORM: {"batch norm": batch_norm.table(json.loads(batch_norm.RESULTS.read_text(encoding="utf-8")))},
     }
 
 
@@ -361,23 +403,34 @@ def ending(record: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run of examples/mnist.py")
-    parser.add_argument("--data", metavar="DIR", help="folder of MNIST (default: found, else downloaded)")
+    parser.add_argument("--data", metavar="DIR", help="folder of the runs' data (default: that of each run)")
+    text = "folder of the records and of curves.png (default: the committed ones, benchmarks/results)"
+    parser.add_argument("--results", type=Path, metavar="DIR", help=text)
     parser.add_argument("--write", action="store_true", help="write the tables of all studies into their pages")
     args = parser.parse_args()
+    results = args.results or RESULTS
+    if args.write and results != RESULTS:
+        parser.error("--write writes the committed tables: leave out --results")
     for folder in args.runs:
-        take_in(folder, args.data)
-    records = runs()
+        take_in(folder, args.data, results)
+    records = runs(results)
     if not records:
-        parser.error(f"no runs in {RESULTS} yet: name the folder of one")
-    if (args.runs or not args.write) and can_draw(f"{PLOT.name} is"):
-        draw(records)
+        parser.error(f"no runs in {results} yet: name the folder of one")
+    if (args.runs or not args.write) and can_draw(f"{PLOT} is"):
+        figure = draw(records, read_records(results / "anneal.json")) if results == RESULTS else draw_compared(records)
+        picture = Image.fromarray(as_pixels(figure, 100)).quantize(256, Image.Quantize.FASTOCTREE)  # a quarter of the size
+        with write_atomically(results / PLOT) as file:
+            picture.save(file, "PNG", optimize=True)
     if args.write:
         texts = {page: filled(page, tables_of_page) for page, tables_of_page in tables().items()}
         for page, text in texts.items():  # only now: a page that lacks a marker leaves all pages as they were
             run.write_text(page, text)
             print(page.relative_to(ROOT))
         return
-    print(f"{table_1(records)}\n\n{table_of_departures(records)}\n\n{table_of_runs(records)}")
+    if results == RESULTS:
+        print(f"{table_1(records)}\n\n{table_of_departures(records)}\n\n{table_of_runs(records)}")
+    else:
+        print(f"{table_of_runs(records, named=True)}\n\nvalidation and test log-likelihoods in nats; {results / PLOT}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ In the suite each reader gets a few dozen of them. With -m soak each gets 2,500.
 import contextlib
 import copy
 import gzip
+import hashlib
 import io
 import itertools
 import json
 import os
 import re
 import signal
+import tarfile
 import time
 import tracemalloc
 import warnings
@@ -45,7 +47,7 @@ from tinygan import (
     load_generator,
 )
 from tinygan.__main__ import main
-from tinygan.datasets import load_images, load_mnist, read_idx
+from tinygan.datasets import cifar10, load_cifar10, load_images, load_mnist, read_idx
 from tinygan.datasets import mnist as loader
 from tinygan.errors import CheckpointError, DataError, TinyganError
 from tinygan.parzen import ParzenWarning, evaluate
@@ -356,6 +358,57 @@ def mnist_folder(ending):
     return reader
 
 
+def cifar10_files(folder):
+    """The files have no checksum. So it reads what the bytes now say, or refuses them."""
+    rng, path = np.random.default_rng(0), folder / "data_batch_1.bin"
+    good, other = (b"".join(bytes([i % 10]) + rng.bytes(3072) for i in range(n)) for n in (6, 7))
+    (folder / "test_batch.bin").write_bytes(other)
+
+    def read():
+        found = load_cifar10(folder)
+        stated = path.read_bytes()
+        labels = np.concatenate([found.train.labels, found.validation.labels])
+        images = np.concatenate([found.train.images, found.validation.images]).reshape(-1, 1024, 3).transpose(0, 2, 1)
+        said = b"".join(bytes([label]) + image.tobytes() for label, image in zip(labels, images, strict=True))
+        assert said == stated, "it read other records than the file states"
+
+    return BYTE_DAMAGE, good, other, path, read, DataError
+
+
+def cifar10_archive(checksum):
+    """As mnist_folder: with the right checksum nothing else may be taken; with any checksum, six whole files or none."""
+
+    def reader(folder):
+        def whole(seed):
+            rng, file = np.random.default_rng(seed), io.BytesIO()
+            with tarfile.open(fileobj=file, mode="w:gz") as tar:
+                for name in [*cifar10.TRAIN, cifar10.TEST]:
+                    member = tarfile.TarInfo(cifar10.INSIDE + name)
+                    member.size = 3073
+                    tar.addfile(member, io.BytesIO(b"\1" + rng.bytes(3072)))
+            return file.getvalue()
+
+        def gzip_of_a_damaged_tar(rng, good, other):
+            return gzip.compress(
+                BYTE_DAMAGE[rng.integers(len(BYTE_DAMAGE))](rng, gzip.decompress(good), gzip.decompress(other)), 1
+            )
+
+        good, other, path = whole(1), whole(2), folder / cifar10.ARCHIVE
+
+        def read():
+            md5 = hashlib.md5(good if checksum else path.read_bytes()).hexdigest()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(cifar10, "MD5", md5), patch.setattr(cifar10, "RECORDS", 1)
+                found = load_cifar10(folder)
+            if checksum:
+                assert path.read_bytes() == good, "it took a file whose checksum is wrong"
+            assert [len(split) for split in (found.train, found.validation, found.test)] == [4, 1, 1]
+
+        return [*BYTE_DAMAGE, gzip_of_a_damaged_tar], good, other, path, read, DataError
+
+    return reader
+
+
 def parzen_files(file_format):
     def reader(folder):
         def whole(seed):
@@ -534,6 +587,9 @@ READERS = {
     "read_idx, gzipped": gzipped_idx,
     "load_mnist, plain": mnist_folder(""),
     "load_mnist, gzipped": mnist_folder(".gz"),
+    "load_cifar10, files": cifar10_files,
+    "load_cifar10, archive": cifar10_archive(checksum=True),
+    "load_cifar10, archive with any checksum": cifar10_archive(checksum=False),
     "load_images, PNG": picture_files("PNG"),
     "load_images, JPEG": picture_files("JPEG"),
     "load_images, .npy": npy_of_images,

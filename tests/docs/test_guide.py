@@ -7,6 +7,7 @@ import ast
 import re
 
 import pytest
+from helpers import require_typesettable
 from pages import ROOT
 
 GUIDE = ROOT / "examples" / "GUIDE.md"
@@ -17,6 +18,8 @@ FILE = r"(?:tinygan|examples|tests|benchmarks)/[\w./-]+?\.\w+"
 NAMES = sorted(set(re.findall(rf"`({FILE})(?:(?:::|:)([\w.]+))?`", TEXT)))
 PICTURES = sorted(set(re.findall(r"\]\((\S+\.(?:png|gif))\)", TEXT)))
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+FORMULAS = re.findall(r"^<!-- (.*) -->\n```math\n(.*)\n```$", TEXT, re.MULTILINE)
+"""(in Unicode, in LaTeX)"""
 SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
 
@@ -72,6 +75,48 @@ def test_every_numbered_statement_has_its_code_its_test_and_its_picture(statemen
     assert re.search(r"`(tinygan|examples)/\w+\.py:[\w.]+`", text), "no code"
     assert re.search(r"`tests/[\w/]+\.py::test_\w+`", text), "no test"
     assert re.search(r"\]\(figures/\w+\.(png|gif)\)|^- Picture: ", text, re.MULTILINE), "no picture"
+
+
+SIGNS = {  # LaTeX, and what stands for it in a terminal
+    r"\mathbb{E}": "E", r"\sim": "∼", r"\nabla": "∇", r"\theta": "θ", r"\sigma": "σ", r"\pi": "π", r"\sum": "Σ", r"\int": "∫",
+    r"\geq": "≥", r"\|": "‖", r"\cdot": "·", r"\sqrt": "√", r"\,": "", r"\left": "", r"\right": "",
+    r"\min": "min", r"\max": "max", r"\log": "log", r"\exp": "exp", "^*": "*", "^2": "²", "_j": "ⱼ", "-": "−",
+    "_{data}": "_data",
+}  # fmt: skip
+
+
+def in_unicode(latex):
+    for sign, plain in SIGNS.items():
+        latex = latex.replace(sign, plain)
+    return re.sub(r"\\frac{([^{}]*)}{([^{}]*)}", r"\1/\2", latex)
+
+
+def without_brackets(formula):
+    """Brackets and spaces are where the two differ: a fraction's bar needs no brackets, a subscript needs braces."""
+    return re.sub(r"[ (){}]", "", formula)
+
+
+@pytest.mark.parametrize(("in_terminal", "on_the_web"), FORMULAS)
+def test_an_equation_says_the_same_in_a_terminal_and_typeset_on_the_web(in_terminal, on_the_web):
+    assert without_brackets(in_unicode(on_the_web)) == without_brackets(in_terminal)
+    require_typesettable(on_the_web)
+
+
+@pytest.mark.parametrize("statement", [name for name in STATEMENTS if name != "Figure 1"])
+def test_each_numbered_statement_has_its_equation_in_both_forms(statement):
+    text = next(text for title, text in SECTIONS.items() if re.search(rf"{statement}\b", title))
+    assert [pair for pair in FORMULAS if pair[0] in text and pair[1] in text]
+
+
+def test_no_formula_stands_in_one_form_alone():
+    assert TEXT.count("```math") == TEXT.count("<!--") - 1 == len(FORMULAS) > 10  # the page explains the sign once
+
+
+def test_two_forms_that_differ_would_be_seen():
+    for wrong in r"C(G) \geq \log 4", r"C(G) \geq -\log 2", r"C(D) \geq -\log 4":
+        assert without_brackets(in_unicode(wrong)) != without_brackets("C(G) ≥ −log 4")
+    with pytest.raises(ValueError, match="(?i)parse"):
+        require_typesettable(r"\farc{1}{2}")
 
 
 def test_the_guide_names_a_test_for_each_numbered_equation():

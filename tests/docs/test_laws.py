@@ -26,13 +26,16 @@ ENGINE = [*GROUND, "layers", "description", "convolution", "normalisation", "net
 LAYERS = ["layers", "description", "convolution", "normalisation"]
 TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
-OTHERS = ["protocol", "gradcheck", "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
+CHECKER = ["probes", "protocol", "gradcheck"]
+OTHERS = [*CHECKER, "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
+OTHERS += ["generators", "reading", "figures"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
     **{name: ENGINE + TRAINING for name in TRAINING},
-    "protocol": [*GROUND, *LAYERS, "network"],
-    "gradcheck": [*GROUND, *LAYERS, "protocol"],
+    "probes": [*GROUND, "layers"],
+    "protocol": [*GROUND, *LAYERS, "network", "probes"],
+    "gradcheck": [*GROUND, "layers", "probes", "protocol"],
     "named": [*GROUND, "layers", "protocol", "gradcheck"],
     "derivatives": [*ENGINE, "gradcheck", "named"],
     "parzen": [*GROUND, "network"],
@@ -40,9 +43,12 @@ MAY_IMPORT = {
     "datasets": [*GROUND, "datasets"],
     "recipes": ENGINE,
     "report": GROUND,
+    "generators": [*ENGINE, "checkpoint"],
+    "reading": GROUND,
+    "figures": GROUND,
     **{name: ENGINE + TRAINING + OTHERS + TOP[:i] for i, name in enumerate(TOP)},
 }
-NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images"]
+NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images", "generators", "reading", "figures"]
 
 # ---- Reading the imports
 
@@ -139,7 +145,7 @@ def the_engine_imports_no_training_run_datasets_or_recipes(house):
     return [
         breach(file, node, f"the engine imports {module}")
         for file, node, module in inner(house)
-        if room(module_of(file)) in [*ENGINE, "protocol", "gradcheck"] and is_own(module) and room(module) in NOT_THE_ENGINES
+        if room(module_of(file)) in [*ENGINE, *CHECKER] and is_own(module) and room(module) in NOT_THE_ENGINES
     ]
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pages import ROOT
+from strict_cupy import host
 
 import tinygan
-from tinygan import BatchNorm, GradientError, Layer, Network, check_layer
+from tinygan import BatchNorm, GradientError, Layer, Linear, Network, check_layer
+from tinygan.protocol import PROMISES
 
 PAGE = (ROOT / "examples" / "LAYERS.md").read_text(encoding="utf-8")
 OWN, _, PYTORCH = PAGE.partition("## Coming from PyTorch")
@@ -76,6 +78,21 @@ def test_layer_norm_and_the_gate_are_their_equations(mylayers):
     np.testing.assert_allclose(gate(x), (x @ W + b) / (1 + np.exp(-(x @ V + c))), rtol=1e-12)
 
 
+def test_the_pages_layers_run_on_each_backend(mylayers, xp):
+    m = mylayers
+    layers = lambda: [m.Gated(4, 8), m.LayerNorm(8), m.Residual(Linear(8, 8), m.Softplus()), Linear(8, 1)]  # noqa: E731
+    x, dy = np.random.default_rng(0).standard_normal((2, 5, 4))
+    found = []
+    for module in np, xp:
+        net = Network(layers(), seed=1, dtype=np.float64, xp=module)
+        y, cache = net.forward(module.asarray(x), train=True)
+        grad = module.empty_like(net.theta)
+        dx = net.backward(module.asarray(dy[:, :1].copy()), cache, grad)
+        found.append([host(array) for array in (y, dx, grad)])
+    for expected, result in zip(*found, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-14)
+
+
 def test_the_wrong_layer_is_rejected_in_the_words_of_the_page(mylayers):
     with pytest.raises(GradientError) as raised:
         check_layer(mylayers.BadTanh(), (5, 3))
@@ -96,6 +113,12 @@ def test_the_suite_of_the_page_passes(mylayers):
     assert {"Softplus()-derivative_by_x", "Gated(4, 6)-derivative_by_1.W"} <= {test.id for test in tests}
     for test in tests:
         namespace["test_layer"](*test.values)
+
+
+def test_the_table_of_tests_is_that_of_the_checker():
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", OWN, re.MULTILINE))
+    assert table.pop("derivative_by_x")
+    assert table == PROMISES
 
 
 @pytest.mark.slow

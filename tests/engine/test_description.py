@@ -285,3 +285,51 @@ def test_what_names_no_layer_is_refused_by_its_place(entry):
 def test_a_config_that_its_class_does_not_take_is_refused_by_place_and_class(name, config):
     with refused("layer 1", name):
         Network.build([{"class": "ReLU", "config": {}}, {"class": name, "config": config}])
+
+
+# ---- The summary
+
+
+def table(text):
+    """The cells of its lines, without the first; the lines behind the table."""
+    lines = [line.split("  ") for line in text.splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    return [row for row in cells[1:] if len(row) > 1], [row[0] for row in cells if len(row) == 1]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_summary_has_each_layer_with_its_shape_and_its_count(name):
+    make, x = CASES[name]
+    shape = x if isinstance(x, tuple) else x.shape
+    net = Network([make(), Tanh()], dtype=np.float64)
+    (given, *rows, total), behind = table(net.summary(shape[1:]))
+    y = net.layers[0].forward(np.zeros((1, *shape[1:])))[0]
+    assert given == ["input", str(("m", *shape[1:])).replace("'", "").replace(",)", ")")]
+    assert [row[-1] for row in rows] == [f"{net.theta.size:,}", "0"]
+    assert rows[0][:2] == ["0", repr(net.layers[0])]
+    assert rows[1][2] == rows[0][2] == str(("m", *y.shape[1:])).replace("'", "").replace(",)", ")")
+    assert total == ["all", f"{net.theta.size:,}"]
+    assert behind == [f"and {net.statistics.size} running statistics"] * bool(net.statistics.size)
+
+
+def test_the_first_layer_with_an_n_in_says_what_the_network_takes(xp):
+    net = Network([Dropout(0.8), BatchNorm(1200), Maxout(1200, 6, 3), Linear(6, 1, bias=None)], xp=xp)
+    before = bits([net.theta, net.statistics])
+    rows, (last,) = table(net.summary())
+    assert [row[-2] for row in rows[1:-1]] == ["(m, 1200)", "(m, 1200)", "(m, 6)", "(m, 1)"]
+    assert [row[-1] for row in rows[1:]] == ["0", "2,400", f"{1201 * 18:,}", "6", f"{2400 + 1201 * 18 + 6:,}"]
+    assert "2,400" in last
+    assert bits([net.theta, net.statistics]) == before
+
+
+def test_a_shape_that_is_not_known_is_asked_for_and_one_that_does_not_fit_is_refused():
+    net = Network([Reshape((2, 2)), ReLU(), Reshape((4,)), Linear(4, 2)])
+    (first, *_), behind = table(Network([Reshape((2, 2)), ReLU()]).summary())
+    assert first == ["input", "?"]
+    assert "summary((" in behind[0]
+    assert "?" not in net.summary((2, 2))
+    assert "?" in Network([Reshape((2, 2)), Linear(3, 2)]).summary(), "a guess that does not fit is no shape"
+    with refused("layer 0", "Reshape((2, 2))", (5,)):
+        net.summary((5,))
+    with refused("shape", "-1"):
+        net.summary((-1,))

@@ -138,7 +138,7 @@ def float64(self, x, train=False, rng=None):
     ("layer", "promises"),
     [
         (with_fault(backward=doubles_b), ["derivative_by_b"]),
-        (with_fault(backward=accumulates), ["grads_overwritten", "derivative_by_b"]),
+        (with_fault(backward=accumulates), ["grads_overwritten"]),
         (with_fault(backward=overwrites_dy), ["writes_to_grads_alone"]),
         (with_fault(backward=always_dx), ["grads_and_dx_optional"]),
         (with_fault(forward=one_over_m), ["rows", *(f"derivative_by_{name}" for name in "xWb")]),

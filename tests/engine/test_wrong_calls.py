@@ -18,13 +18,17 @@ from tinygan import (
     AuthorsUniform,
     Batch,
     BatchNorm,
+    ChannelMaxout,
     Constant,
+    Conv2d,
+    ConvTranspose2d,
     Dropout,
     Generator,
     Layer,
     LeakyReLU,
     Linear,
     Maxout,
+    MaxPool2d,
     MomentumSGD,
     Network,
     Noise,
@@ -143,6 +147,15 @@ def backward(dy=DY, grad=None, cache=None):
     network.backward(dy, own if cache is None else cache, vector)
 
 
+def images(*shape):
+    return np.ones((M, *shape), np.float32)
+
+
+def backward_of(layer, dy):
+    network = net(layer)
+    network.backward(np.ones(dy, np.float32), network.forward(images(4, 4, 3))[1])
+
+
 def other_cache():
     return Network([Linear(3, 2), BatchNorm(2)], dtype=np.float64).forward(np.ones((M, 3)), train=True)[1]
 
@@ -173,6 +186,15 @@ SIZES = {
     "Maxout n_out": (lambda v: Maxout(3, v, 2), "n_out"),
     "Maxout pieces": (lambda v: Maxout(3, 2, v), "pieces"),
     "BatchNorm n": (lambda v: BatchNorm(v), "n must"),
+    "Conv2d c_in": (lambda v: Conv2d(v, 3, 2), "c_in"),
+    "Conv2d c_out": (lambda v: Conv2d(3, v, 2), "c_out"),
+    "Conv2d kernel": (lambda v: Conv2d(3, 2, v), "kernel"),
+    "Conv2d stride": (lambda v: Conv2d(3, 2, 2, stride=v), "stride"),
+    "ConvTranspose2d kernel": (lambda v: ConvTranspose2d(3, 2, v), "kernel"),
+    "ConvTranspose2d stride": (lambda v: ConvTranspose2d(3, 2, 2, stride=v), "stride"),
+    "MaxPool2d size": (lambda v: MaxPool2d(v, 2), "size"),
+    "MaxPool2d stride": (lambda v: MaxPool2d(2, v), "stride"),
+    "ChannelMaxout pieces": (lambda v: ChannelMaxout(v), "pieces"),
     "Sparse n": (lambda v: Sparse(v), "Sparse: n"),
     "Noise n": (lambda v: Noise("uniform", v), "n must"),
     "noise m": (lambda v: Noise("uniform", 3)(RNG, v), "m must"),
@@ -266,6 +288,8 @@ LOST = {  # a mask or an imaginary part would be lost
     "max_column_norm": (lambda a: max_column_norm(a(np.ones((2, 3))), 1), "W"),
     "Constant": (lambda a: Constant(a(np.zeros(3))), ""),
     "bias": (lambda a: Linear(2, 3, bias=a(np.zeros(3))), ""),
+    "bias of a convolution": (lambda a: Conv2d(2, 3, 2, bias=a(np.zeros(3))), ""),
+    "untied bias": (lambda a: ConvTranspose2d(2, 3, 2, bias=a(np.zeros((4, 4, 3)))), ""),
     "bias_from_marginals": (lambda a: bias_from_marginals(a(PIXELS)), "images"),
     "Trainer": (lambda a: trainer(a(PIXELS)), "data"),
     "validation": (lambda a: trainer(validation=a(PIXELS)), "data"),
@@ -394,6 +418,69 @@ CALLS = {
     "build an unknown class": (lambda: Network.build([{"class": "Conv9d", "config": {}}]), ["layer 0", "Conv9d"]),
     "build with a class that is no list": (lambda: Network.build([], layers=OwnGrads), ["layers", "OwnGrads"]),
     "build with an instance": (lambda: Network.build([], layers=[ReLU()]), ["layers", "ReLU()"]),
+    # convolutions, pooling, maxout over channels
+    "Conv2d of flat rows": (lambda: net(Conv2d(3, 2, 2))(images(48)), ["Conv2d(3, 2, 2)", "(5, 48)", "Reshape((h, w, 3))"]),
+    "ConvTranspose2d of flat rows": (lambda: net(ConvTranspose2d(3, 2, 2))(images(48)), ["(5, 48)", "Reshape((h, w, 3))"]),
+    "MaxPool2d of flat rows": (lambda: net(MaxPool2d(2, 2))(images(48)), ["MaxPool2d(2, 2)", "(5, 48)", "Reshape((h, w, c))"]),
+    "Conv2d of images without channels": (lambda: net(Conv2d(1, 2, 2))(images(4, 4)), ["(m, h, w, 1)", "(5, 4, 4)"]),
+    "MaxPool2d of images without channels": (lambda: net(MaxPool2d(2, 2))(images(4, 4)), ["(m, h, w, c)", "(5, 4, 4)"]),
+    "Conv2d of an image": (lambda: Conv2d(3, 2, 2).forward(ONES((4, 4, 3))), ["(m, h, w, 3)", "(4, 4, 3)"]),
+    "Conv2d of channels first": (lambda: net(Conv2d(3, 2, 2))(images(3, 8, 8)), ["(m, h, w, 3)", "(5, 3, 8, 8)"]),
+    "ConvTranspose2d of other channels": (lambda: net(ConvTranspose2d(3, 2, 2))(images(4, 4, 2)), ["3", "(5, 4, 4, 2)"]),
+    "channels that differ": (
+        lambda: net(Conv2d(3, 4, 2), ChannelMaxout(2), Conv2d(4, 1, 2))(images(4, 4, 3)), ["Conv2d(4, 1, 2)", "(5, 3, 3, 2)"],
+    ),
+    "ChannelMaxout of channels it does not divide": (
+        lambda: net(ChannelMaxout(2))(images(4, 4, 3)), ["ChannelMaxout(2)", "(5, 4, 4, 3)"],
+    ),
+    "ChannelMaxout of a vector": (lambda: ChannelMaxout(2).forward(ONES(4)), ["ChannelMaxout(2)", "(4,)"]),
+    "a kernel larger than the image": (lambda: net(Conv2d(3, 2, 5))(images(4, 6, 3)), ["5 × 5", "4 × 6", "(5, 4, 6, 3)"]),
+    "a kernel wider than the image and its padding": (
+        lambda: net(Conv2d(3, 2, (3, 8), padding=(0, 1)))(images(4, 5, 3)), ["3 × 8", "4 × 7", "(5, 4, 5, 3)"],
+    ),
+    "a transposed convolution whose padding takes all": (
+        lambda: net(ConvTranspose2d(3, 2, 3, padding=2))(images(2, 4, 3)), ["ConvTranspose2d(3, 2, 3, padding=2)", "0 × 2"],
+    ),
+    "padding = kernel": (lambda: Conv2d(3, 2, 2, padding=2), ["Conv2d", "padding 2", "kernel 2"]),
+    "padding beyond the kernel's rows": (lambda: Conv2d(3, 2, (2, 5), padding=3), ["padding 3", "kernel (2, 5)"]),
+    "padding beyond the kernel, transposed": (lambda: ConvTranspose2d(3, 2, 2, padding=(0, 2)), ["padding (0, 2)", "kernel 2"]),
+    "padding -1": (lambda: Conv2d(3, 2, 2, padding=-1), ["padding", -1]),
+    'padding "same"': (lambda: Conv2d(3, 2, 2, padding="same"), ["padding", "'same'"]),
+    "padding 0.5": (lambda: ConvTranspose2d(3, 2, 2, padding=0.5), ["padding", 0.5]),
+    "padding of three numbers": (lambda: Conv2d(3, 2, 2, padding=(1, 1, 1)), ["padding", "(1, 1, 1)", "pair"]),
+    "a kernel of three numbers": (lambda: Conv2d(3, 2, (2, 2, 2)), ["kernel", "(2, 2, 2)", "pair"]),
+    "a kernel with 0": (lambda: Conv2d(3, 2, (2, 0)), ["kernel[1]", 0]),
+    "a kernel with a float": (lambda: ConvTranspose2d(3, 2, (2.0, 2)), ["kernel[0]", 2.0]),
+    "a stride of no numbers": (lambda: Conv2d(3, 2, 2, stride=()), ["stride", "()"]),
+    "a size in a dict": (lambda: MaxPool2d({"h": 2, "w": 2}, 2), ["size", "{'h': 2, 'w': 2}"]),
+    "a stride with None": (lambda: MaxPool2d(2, (1, None)), ["stride[1]", "None"]),
+    "a convolution's weight a number": (lambda: Conv2d(3, 2, 2, weight=0.05), ["Conv2d: weight", 0.05]),
+    "a convolution's weight None": (lambda: ConvTranspose2d(3, 2, 2, weight=None), ["ConvTranspose2d: weight", "None"]),
+    "Sparse for a convolution": (lambda: net(Conv2d(3, 2, 2, weight=Sparse(1))), ["0.W", "(2, 2, 3, 2)"]),
+    "a convolution's bias of another length": (lambda: Conv2d(3, 2, 2, bias=[0.0] * 3), ["Conv2d: bias", "(3,)", "(2,)"]),
+    "a convolution's bias a matrix": (lambda: Conv2d(3, 2, 2, bias=np.zeros((4, 2))), ["bias", "(4, 2)", "(2,)"]),
+    "an untied bias of other channels": (lambda: Conv2d(3, 2, 2, bias=np.zeros((4, 4, 3))), ["bias", "(4, 4, 3)", "2)"]),
+    "an untied bias without rows": (lambda: Conv2d(3, 2, 2, bias=np.zeros((0, 4, 2))), ["bias", "(0, 4, 2)"]),
+    "a convolution's bias with nan": (lambda: Conv2d(3, 2, 2, bias=[0, NAN]), ["nan"]),
+    "a convolution's bias a string": (lambda: ConvTranspose2d(3, 2, 2, bias="0"), ["'0'"]),
+    "an untied bias of another image": (
+        lambda: net(Conv2d(3, 2, 2, bias=(4, 4, 2)))(images(4, 4, 3)), ["(4, 4, 2)", "(3, 3, 2)", "(5, 4, 4, 3)"],
+    ),
+    "an untied bias of another image, transposed": (
+        lambda: net(ConvTranspose2d(3, 2, 2, bias=np.zeros((4, 4, 2))))(images(4, 4, 3)), ["(4, 4, 2)", "(5, 5, 2)"],
+    ),
+    "layer.kernel = …": (lambda: assign(net(Conv2d(3, 2, 2)).layers[0], "kernel", (3, 3)), ["kernel", "Conv2d(3, 2, 2)"]),
+    "layer.padding = …": (lambda: assign(net(ConvTranspose2d(3, 2, 2)).layers[0], "padding", (1, 1)), ["padding"]),
+    "pool.size = …": (lambda: assign(net(MaxPool2d(2, 2)).layers[0], "size", (3, 3)), ["size", "MaxPool2d(2, 2)"]),
+    "maxout.pieces = …": (lambda: assign(net(ChannelMaxout(2)).layers[0], "pieces", 3), ["pieces"]),
+    "build a convolution with a kernel of 0": (
+        lambda: Network.build([{"class": "Conv2d", "config": {"c_in": 3, "c_out": 2, "kernel": 0}}]), ["layer 0", "kernel", 0],
+    ),
+    "build a pooling without a stride": (
+        lambda: Network.build([{"class": "MaxPool2d", "config": {"size": 2}}]), ["layer 0", "MaxPool2d", "stride"],
+    ),
+    "dy of a convolution, flat": (lambda: backward_of(Conv2d(3, 2, 2), (5, 18)), ["(5, 3, 3, 2)", "(5, 18)"]),
+    "dy of a pooling that broadcasts": (lambda: backward_of(MaxPool2d(2, 2), (5, 2, 2, 1)), ["(5, 2, 2, 3)", "(5, 2, 2, 1)"]),
     # random numbers and backends
     "noise from a seed": (lambda: Noise("uniform", 3)(0, 5), ["rng", "random_generator", 0]),
     "noise from None": (lambda: Noise("gaussian", 3)(None, 5), ["rng", "None"]),
@@ -401,6 +488,7 @@ CALLS = {
     'Noise("normal", 3)': (lambda: Noise("normal", 3), ["prior", "'normal'", "gaussian"]),
     "Noise(3)": (lambda: Noise(3, "uniform"), ["prior", 3]),
     "generate with rng=None": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, None), ["rng", "None"]),
+    "generate with rng=True": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, True), ["seed", "True"]),
     "generate with rng=-1": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, -1), ["seed", -1]),
     "generate with rng=1.5": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, 1.5), ["rng", 1.5]),
     "generate(a network)": (lambda: generate(generator(), 5), ["generator", "Generator(network, noise)"]),
@@ -633,6 +721,15 @@ def test_a_wrong_call_is_refused_by_name(call, facts, error):
 
 ZERO_D = np.array
 RIGHT = {
+    "a convolution of NumPy's integers": lambda: "Conv2d(3, 2, (2, 4))" == repr(Conv2d(np.int64(3), 2, np.array([2, 4]))),
+    "a pair in a list": lambda: Conv2d(3, 2, [2, 2]).config() == Conv2d(3, 2, 2).config(),
+    "padding 0 in an array without dimensions": lambda: Conv2d(3, 2, 2, padding=np.array(1)).padding == (1, 1),
+    "a kernel as large as the image": lambda: net(Conv2d(3, 2, 4))(images(4, 4, 3)).shape == (M, 1, 1, 2),
+    "a pooling larger than the image": lambda: net(MaxPool2d(5, 2))(images(4, 4, 3)).shape == (M, 1, 1, 3),
+    "a stride larger than the image": lambda: (
+        net(MaxPool2d(2, 9), Conv2d(3, 2, 1, stride=9))(images(4, 4, 3)).shape[1:3] == (1, 1)
+    ),
+    "ChannelMaxout of rows": lambda: net(ChannelMaxout(3))(images(6)).shape == (M, 2),
     "sizes of NumPy's integers": lambda: Linear(np.int64(3), np.uint8(2)).config() == {"n_in": 3, "n_out": 2},
     "sizes of arrays without dimensions": lambda: Maxout(ZERO_D(3), ZERO_D(2), ZERO_D(2)).pieces == 2,
     "a shape of a list": lambda: Reshape([np.int32(2), 2]).shape == (2, 2),

@@ -1335,8 +1335,11 @@ class LargestSoFar(Layer):
         self.largest[...] = np.maximum(self.largest, np.abs(cache[0]).max(axis=0))
 
 
+A_COLUMN_IS_CONSTANT = np.array([[0.3, 2.0, -1.0, 0.7], [0.9, 2.0, 0.4, -0.6], [-0.5, 2.0, 0.8, 0.2]])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("x", [(2, 4), (5, 4), (64, 4)], ids=str)
+@pytest.mark.parametrize("x", [(2, 4), (5, 4), (64, 4), A_COLUMN_IS_CONSTANT], ids=["2", "5", "64", "a constant column"])
 @pytest.mark.parametrize(
     "layer",
     [
@@ -1353,3 +1356,23 @@ class LargestSoFar(Layer):
 def test_statistics_are_accepted_whichever_way_they_are_kept(layer, x):
     for seed in range(3):
         assert check_layer(layer(), x, seed=seed).passed
+
+
+def test_a_gradient_that_accumulates_hides_no_other_fault():
+    class Many(Layer):
+        """y = s x"""
+
+        def __init__(self):
+            self.declarations = {"s": ((4,), Constant(1.0))}
+
+        def forward(self, x, train=False, rng=None):
+            self.x = x
+            return x * self.s, None
+
+        def backward(self, dy, cache, grads=None, need_dx=True):
+            if grads is not None:
+                grads["s"] += (dy * self.x).mean(axis=0)
+            return dy * self.s if need_dx else None
+
+    with refused("leaves NaN in s", "second forward", "ratio 0.2,", error=GradientError):
+        check_layer(Many(), (5, 4))

@@ -4,12 +4,14 @@ import argparse
 import csv
 import json
 import sys
+import types
 
 import mnist
 import numpy as np
 import pytest
 from helpers import bits, refused
 from PIL import Image
+from tqdm import tqdm as std_tqdm
 
 import tinygan.run
 from tinygan import (
@@ -17,6 +19,7 @@ from tinygan import (
     Adam,
     BatchNorm,
     CheckpointError,
+    DataError,
     Linear,
     Network,
     Noise,
@@ -31,6 +34,7 @@ from tinygan import (
     load_mnist,
 )
 from tinygan.console import PlainProgress, progress_bar
+from tinygan.figures import PANELS, curves, read_metrics
 from tinygan.images import image_grid
 from tinygan.run import COLUMNS, Run, add_options
 
@@ -153,6 +157,30 @@ def test_without_tqdm_there_is_a_line_for_each_epoch(run, monkeypatch, capsys):
     assert "24 of 24" in line
 
 
+def a_notebook(monkeypatch, *, widgets):
+    """In the place of IPython: this process is a notebook's kernel, which has ipywidgets or lacks it."""
+    from tqdm.notebook import tqdm
+
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", types.SimpleNamespace())  # where newer versions of tqdm look
+    monkeypatch.setattr("tqdm.notebook.IProgress", object if widgets else None)
+    for name in "tqdm.auto", "tqdm.autonotebook":
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(tqdm, "__init__", lambda self, *_, **options: vars(self).update(options, disable=True))
+    return tqdm
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_gets_its_bar_without_a_warning(widgets, monkeypatch):
+    notebook = a_notebook(monkeypatch, widgets=widgets)
+    bar = progress_bar(10, 3, "games")
+    assert isinstance(bar, notebook) == widgets
+    assert isinstance(bar, std_tqdm)
+    assert (bar.total, bar.initial) == (10, 3)
+    bar.disable = True  # what closes a bar of widgets is not there
+
+
 def test_without_tqdm_the_run_is_the_same(run, monkeypatch):
     with_it = run("a", "--epochs", 2)
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
@@ -232,7 +260,121 @@ def test_the_bar_is_closed_when_the_run_stops(call, data, tmp_path, events, monk
     assert events[-1] == "close"
 
 
+# ---- The pictures
+
+
+def picture(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_the_first_picture_has_the_data_on_its_left_and_the_film_has_only_samples(run, data):
+    folder = run("a", "--epochs", 1)
+    real = image_grid(load_mnist(data).train.images[:100], (6, 6))
+    first, last = (picture(folder / "samples" / f"epoch-000{epoch}.png") for epoch in (0, 1))
+    np.testing.assert_array_equal(first[: len(real), : real.shape[1]], real)
+    with Image.open(folder / "samples.gif") as film:
+        assert film.size == last.shape[::-1]
+        np.testing.assert_array_equal(np.asarray(film.convert("L")), first[:, -last.shape[1] :])
+
+
+def test_scale_enlarges_every_picture_and_changes_no_number(run, call):
+    options = ["--picture-every", 1, "--epochs"]
+    plain, large = run("plain", *options, 2), run("a", "--scale", 3, *options, 1)
+    call(mnist.program, "--out", large, "--resume", "--epochs", 2)  # it goes on with its scale
+    for path in (plain / "samples").iterdir():
+        enlarged = picture(path).repeat(3, axis=0).repeat(3, axis=1)
+        np.testing.assert_array_equal(picture(large / "samples" / path.name), enlarged)
+    with Image.open(large / "samples.gif") as film:
+        assert film.size == (3 * 82, 3 * 82)
+    assert (plain / "checkpoint.npz").read_bytes() == (large / "checkpoint.npz").read_bytes()
+
+
+def test_the_curves_are_drawn_while_the_run_goes_on_with_a_row_of_its_latest_samples(run, monkeypatch):
+    drawn = []
+
+    def draw(path, metrics, title, row):
+        drawn.append((path.name, len(metrics), title, np.array(row)))
+
+    monkeypatch.setattr(tinygan.run, "draw_curves", draw)
+    folder = run("a", "--epochs", 5, "--picture-every", 2, "--scale", 2)
+    assert [entry[:2] for entry in drawn] == [("curves.png", 2), ("curves.png", 4), ("curves.png", 5)]
+    assert "epoch 4 of 5" in drawn[1][2]
+    for epoch, (_, _, _, row), scale in zip((2, 4, 5), drawn, (1, 1, 2), strict=True):
+        whole = picture(folder / "samples" / f"epoch-000{epoch}.png")
+        assert row.shape == (scale * 10, scale * 82)
+        np.testing.assert_array_equal(row.repeat(2 // scale, axis=0).repeat(2 // scale, axis=1), whole[:20])
+    drawn.clear()
+    run("a", "--epochs", 5, "--resume")  # nothing is left to train
+    assert [entry[1] for entry in drawn] == [5]
+
+
 # ---- The curves
+
+
+def made_up(epochs):
+    """The metrics of a run that starts far from where it ends."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((epochs, 5)) / 50
+    rows = [dict(zip(COLUMNS[1:6], [-1.4, 0.6, 2.0, 0.6, 0.4] + noise[i], strict=True)) for i in range(epochs)]
+    for i, row in enumerate(rows):
+        row["epoch"] = i + 1
+        if i % 2:
+            row["validation_log_likelihood"] = 200 + noise[i, 0] if i > 20 else -5000.0
+    return rows
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("epochs", [0, 1, *(pytest.param(n, marks=SLOW) for n in (2, 5, 30)), 1000])
+def test_the_axes_of_the_curves_can_be_read_however_many_points_there_are(epochs):
+    from matplotlib.figure import Figure
+
+    rows = made_up(epochs)
+    figure = curves(rows, axes=Figure(figsize=(10, 7)).subplots(2, 2))  # a constrained layout takes a second
+    figure.draw_without_rendering()
+    for axis, panel in zip(figure.axes, PANELS, strict=True):
+        left, right = axis.get_xlim()
+        assert (left, right >= max(2, epochs)) == (0, True)
+        ticks = [label.get_text() for label in axis.get_xticklabels() if label.get_text()]
+        assert all(float(text) == int(text) for text in ticks)
+        low, high = axis.get_ylim()
+        assert epochs == 0 or high - low >= panel.least or not any(set(panel.labels) & set(row) for row in rows)
+        assert axis.yaxis.get_offset_text().get_text() == ""
+        heights = [label.get_text().replace("−", "-") for label in axis.get_yticklabels()]
+        assert len({*heights}) == len(heights), "two ticks have the same text"
+        shown = [row[key] for row in rows for key in panel.labels if key in row and low <= row[key] <= high]
+        everything = [row[key] for row in rows for key in panel.labels if key in row]
+        said = [text.get_text() for text in axis.texts]
+        assert said == ([] if everything else ["not measured yet"]) + (
+            [f"{len(everything) - len(shown)} points outside"] if len(shown) < len(everything) else []
+        )
+        assert len(shown) >= 0.9 * len(everything)
+        assert any(line.get_marker() == "o" for line in axis.lines) == (0 < len(everything) and epochs <= 100)
+    if epochs == 1000:
+        assert figure.axes[3].get_ylim()[0] > 150, "the first points do not stretch the axis"
+
+
+def test_a_figure_takes_axes_and_is_returned(run):
+    from matplotlib.figure import Figure
+
+    folder = run("a", "--epochs", 2)
+    rows = read_metrics(folder)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[1]["D_x"] == pytest.approx(load_checkpoint(folder / "checkpoint.npz").metrics[1]["D_x"], rel=1e-5)
+    mine = Figure()
+    axes = mine.subplots(2, 2)
+    assert curves(rows, axes=axes) is mine
+    assert [len(axis.lines) for axis in axes.flat] == [2, 3, 2, 1]
+    assert isinstance(curves(rows, samples=np.zeros((10, 82))), Figure)
+    with refused("4 axes", 2):
+        curves(rows, axes=axes[0])
+    with refused(folder / "samples" / "metrics.csv", error=DataError):
+        read_metrics(folder / "samples")
+    (folder / "metrics.csv").write_text("epoch,value\n1,x\n")
+    with refused(folder / "metrics.csv", "damaged", error=DataError):
+        read_metrics(folder)
 
 
 def test_curves_are_drawn_of_a_run_that_measures_other_things(draw_curves, tmp_path):

@@ -84,6 +84,27 @@ def test_a_runs_folder_is_as_good_as_its_checkpoint(call, checkpoint, tmp_path, 
         assert (checkpoint.parent / name).read_bytes() == (tmp_path / "apart" / name).read_bytes()
 
 
+def test_scale_enlarges_the_pictures_and_nothing_else(call, run, tmp_path):
+    """--nearest needs no --data where the run was given it."""
+    folder = run("a", "--smoke", "--epochs", 1)
+    for out, *options in ("plain",), ("large", "--scale", 3):
+        call(sample.program, folder, "--out", tmp_path / out, "--nearest", "--interpolate", "--backend", "numpy", *options)
+    plain, large = tmp_path / "plain", tmp_path / "large"
+    assert (plain / "samples.npy").read_bytes() == (large / "samples.npy").read_bytes()
+    for name in "samples", "nearest", "interpolation":
+        with Image.open(plain / f"{name}.png") as small, Image.open(large / f"{name}.png") as big:
+            pixels = np.asarray(small)
+            np.testing.assert_array_equal(np.asarray(big), pixels.repeat(3, axis=0).repeat(3, axis=1))
+
+
+def test_a_path_that_is_no_run_is_refused_with_the_nearest_run(call, run, tmp_path):
+    folder = run("first", "--epochs", 1)
+    (tmp_path / "second").mkdir()
+    for wrong in tmp_path / "frist", tmp_path / "second", tmp_path, folder / "checkpoint-0001.npz", folder / "samples":
+        with refused(wrong, folder, error=CheckpointError):
+            call(sample.program, wrong, "--backend", "numpy")
+
+
 def test_what_a_trainer_saves_by_itself_is_read(call, tmp_path):
     """Without a configuration. The pictures are square, in grey or in three colours; the statistics are those of the run."""
     for d, size in (36, (82, 82)), (12, (42, 42)):
@@ -165,4 +186,4 @@ def test_options_that_make_no_sense_are_refused_with_the_usage(call, capsys, arg
     with pytest.raises(SystemExit) as stopped:
         call(sample.program, *arguments.split())
     assert stopped.value.code == 2
-    assert "CHECKPOINT" in capsys.readouterr().err
+    assert "RUN" in capsys.readouterr().err

