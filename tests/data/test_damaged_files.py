@@ -515,7 +515,7 @@ def cache_of_images(folder):
     def read():
         assert load() == digest, "it trusted a damaged cache"
 
-    return [*BYTE_DAMAGE, with_members_swapped, with_another_npy_header], good, good, path, read, DataError
+    return [*BYTE_DAMAGE, with_another_npy_header], good, good, path, read, DataError
 
 
 class WouldTrain(Exception):

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import CODES, idx, refused
+from helpers import CODES, idx, member, refused
 from PIL import Image
 
 from tinygan import load_images, random_generator, read_idx, write_idx
@@ -214,6 +214,8 @@ def test_arrays_that_could_mean_several_things_are_refused(tmp_path, array, word
         (b"PK\x03\x04", "a zip archive: unpack it"),
         (b"\x80\x04\x95pickle", "starts with"),
         (b"\x93NUMPY\x01\x00\x10\x00{'descr': 'x'}", "give a .npy file"),
+        (member(PIXELS)[:-1], "promises 360 bytes of data, 359 are there"),
+        (member(PIXELS) + b"\0", "promises 360 bytes of data, 361 are there"),
         (idx(PIXELS)[:-1], "delete it and fetch it again"),
         (idx(np.arange(12, dtype=np.uint8)), "may be labels"),
     ],
@@ -408,24 +410,23 @@ def test_a_damaged_cache_is_replaced(tmp_path, damage, decoded, home):
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("right", "array"),
     [
-        {"images": np.zeros((10, 6, 5), np.uint8)},
-        {"images": np.zeros((10, 6, 5), np.float32)},
-        {"images": np.zeros((9, 6, 5), np.uint8)},
-        {"images": np.array([None] * 10, object)},
-        {},
+        (False, np.zeros((10, 6, 5), np.uint8)),  # of a different folder, or of an earlier state of this one
+        (True, np.zeros((10, 6, 5), np.float32)),
+        (True, np.zeros((9, 6, 5), np.uint8)),
+        (True, np.zeros((10, 30), np.uint8)),
+        (True, np.array([[[None]]] * 10, object)),
     ],
 )
-def test_what_somebody_else_wrote_there_is_not_taken(tmp_path, content, decoded, home):
-    """Without the right key; or with it, but with something that cannot be the images. Nothing is unpickled."""
+def test_what_cannot_be_the_images_is_not_taken_for_them(tmp_path, right, array, decoded, home):
+    """Nothing is unpickled."""
     folder = written(tmp_path / "x", random_images(10))
     first = load_images(folder)
     (path,) = kept(home)
     with np.load(path) as file:
-        key = file["key"]
-    right = {"key": key} if content and content["images"].dtype != np.uint8 or len(content.get("images", ())) == 9 else {}
-    np.savez(path, **right, **content)
+        (key,) = file.files
+    np.savez(path, **{key if right else "0" * 64: array})
     assert load_images(folder).digest == first.digest
     assert len(decoded) == 20
 

@@ -100,6 +100,23 @@ def test_a_checkpoint_is_measured_and_sampled_at_its_own_size(call, trained, pho
         call(mnist.program, "--evaluate", trained, "--data", photographs, "--size", 4, "--backend", "numpy")
 
 
+def test_later_commands_need_neither_the_folder_nor_the_size(call, trained, photographs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(mnist.program, "--out", trained, "--resume", "--epochs", 3, "--backend", "numpy")
+    assert load_checkpoint(trained / "checkpoint.npz").epoch == 3
+    call(mnist.program, "--evaluate", trained, "--backend", "numpy")
+    call(sample.program, trained, "--nearest", "--backend", "numpy")
+    assert (trained / "nearest.png").exists()
+    moved = photographs.rename(tmp_path / "moved")
+    try:
+        for program, *arguments in (mnist.program, "--evaluate", trained), (sample.program, trained, "--nearest"):
+            with refused(photographs, "no such file or folder", error=DataError):
+                call(program, *arguments, "--backend", "numpy")
+            call(program, *arguments, "--data", moved, "--backend", "numpy")
+    finally:
+        moved.rename(photographs)
+
+
 def test_neighbours_in_colour_are_nearest_over_all_channels():
     data = np.zeros((2, 12), np.uint8)
     data[0, ::3], data[1, 1::3] = 255, 255  # red, green

@@ -5,12 +5,14 @@ Images of a folder are decoded once, and kept in the user's cache: see `_cached`
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
 import sys
 import time
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,10 +186,10 @@ def _advice(folder: Path, others: Counter[str]) -> str:
 def _cached(folder: Path, names: Sequence[str], size: int | None) -> Array:
     """The images of these files, from the user's cache if they are there, else decoded and put there.
 
-    There is one file for each folder and size, ~/.cache/tinygan/images/….npz: the images, and a key. The key is a digest of
-    the names of all files, their lengths and their times of change, and of the versions of these rules and of Pillow. If it
-    is not that of the folder now, or if the file is damaged, the folder is read again and the file is replaced. Nothing in it
-    is unpickled. Delete it whenever you like.
+    There is one file for each folder and size, ~/.cache/tinygan/images/….npz. It holds one array, whose name is a key: a
+    digest of the names of all files, their lengths and their times of change, and of the versions of these rules and of
+    Pillow. If the key is not that of the folder now, or if the file is damaged, the folder is read again and the file is
+    replaced. Nothing in it is unpickled. Delete it whenever you like.
     """
     import PIL
 
@@ -195,23 +197,32 @@ def _cached(folder: Path, names: Sequence[str], size: int | None) -> Array:
     with contextlib.suppress(OSError):  # read_picture says what is wrong with a file
         for name in names:
             facts.append((name, *_state(folder / name)))
-    key = np.frombuffer(hashlib.sha256(json.dumps(facts).encode()).digest(), np.uint8)
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     place = hashlib.sha256(json.dumps([str(folder.resolve()), size]).encode()).hexdigest()[:16]
     path = cache_folder("images") / f"{place}.npz"
     with contextlib.suppress(Exception):  # it is not there, or damaged: whatever is wrong, the folder has the images
-        with open_file(path) as file, np.load(file, allow_pickle=False) as kept:
-            if np.array_equal(kept["key"], key):
-                images: Array = kept["images"]
-                if len(images) == len(names) and images.dtype == np.uint8:
-                    return images
+        return _kept(path, key, len(names))
     images = _read(folder, names, size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_atomically(path) as target:
-            np.savez(target, key=key, images=images)
+        with write_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, images, allow_pickle=False)
     except OSError as error:
         print(f"data: {path}: {error.strerror or error}: the images are read again at the next start", file=sys.stderr)
     return images
+
+
+def _kept(path: Path, key: str, n: int) -> Array:
+    """The n images in a file of the cache. Raises an error of any kind if they are not there, or not whole."""
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
+        content = archive.read(f"{key}.npy")  # as it is stored, without compression; the CRC-32 is compared
+    array = io.BytesIO(content)
+    np.lib.format.read_magic(array)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(array)
+    if dtype != np.uint8 or len(shape) not in (3, 4) or shape[0] != n:
+        raise ValueError
+    return np.frombuffer(content, np.uint8, offset=array.tell()).reshape(shape)
 
 
 def _state(path: Path) -> tuple[int, int, int]:
