@@ -280,7 +280,7 @@ def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path):
         (["images.npy", "labels.npy"], "images.npy"),
         (["faces.zip"], "unpack faces.zip"),
         (["train.tar.gz"], "unpack train.tar.gz"),
-        (["data_batch_1.bin", "readme.html"], "1 .bin"),
+        (["data_batch_1.bin", "readme.html"], "1 .bin, 1 .html: load_cifar10"),
         (["a"], "1 without an ending"),
     ],
 )
