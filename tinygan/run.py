@@ -117,7 +117,7 @@ SMOKE = "-smoke"  # the end of a data set's name where a run takes only a few of
 def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
-    add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
+    add("--data", metavar="DIR", help="the data: a folder, or a file (default: found, else downloaded)")
     add("--epochs", type=positive, metavar="N", help="passes over the training set (default: the data's, or the resumed run's)")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
@@ -138,7 +138,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as for pictures)")
     add("--evaluate-every", type=positive, metavar="N", help="epochs between evaluations (default: about 1000 iterations)")
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
-    add("--enlarge", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
+    add("--enlarge", "--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
 
