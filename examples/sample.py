@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     add("checkpoint", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     add("--n", type=run.positive, default=100, metavar="N", help="number of samples (default: %(default)s)")
     add("--seed", type=run.natural, default=0, metavar="S", help="decides the noise (default: %(default)s)")
-    add("--enlarge", "--scale", type=run.positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
+    add("--enlarge", "--scale", type=run.positive, default=1, metavar="N", help="enlarge pictures N times")
     add("--out", type=Path, metavar="DIR", help="folder to write into (default: that of the checkpoint)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
