@@ -28,7 +28,10 @@ UNITS = "nats of normalised images (mean 0, length 55), 3,072 values each"
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        conflict_handler="resolve",  # elsewhere --scale is --enlarge
     )
     add = parser.add_argument
     add("--model", choices=recipes.CIFAR10, help="which of the paper's two models")

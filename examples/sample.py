@@ -20,7 +20,6 @@ from tinygan import (
     generate,
     get_backend,
     load_cifar10,
-    load_mnist,
     pixels,
     random_generator,
     recipes,
@@ -28,7 +27,7 @@ from tinygan import (
     to_host,
 )
 from tinygan.backend import BACKENDS, Array, write_atomically
-from tinygan.datasets import contrast_pixels, normalise_contrast
+from tinygan.datasets import contrast_pixels, load_data, normalise_contrast
 from tinygan.images import enlarge, image_grid, interpolate, memorisation, neighbour_grid, save_png
 
 COLUMNS = 10  # of every picture
@@ -45,11 +44,11 @@ def parse_arguments() -> argparse.Namespace:
     add("checkpoint", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     add("--n", type=run.positive, default=100, metavar="N", help="number of samples (default: %(default)s)")
     add("--seed", type=run.natural, default=0, metavar="S", help="decides the noise (default: %(default)s)")
-    add("--enlarge", type=run.positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
+    add("--enlarge", "--scale", type=run.positive, default=1, metavar="N", help="enlarge pictures N times")
     add("--out", type=Path, metavar="DIR", help="folder to write into (default: that of the checkpoint)")
     add("--nearest", action="store_true", help="draw samples beside their nearest training examples")
     add("--interpolate", action="store_true", help="draw samples along straight lines in z space")
-    add("--data", metavar="DIR", help="folder of the run's data, for --nearest (default: that of the run)")
+    add("--data", metavar="DIR", help="the run's data, a folder or a file, for --nearest (default: that of the run)")
     text = "a class of layers of your own in the generator, importable by this name; repeat the option for several"
     add("--layer", action="append", default=[], metavar="MODULE:CLASS", help=text)
     add("--backend", choices=BACKENDS, default="auto", help="the array library (default: %(default)s)")
@@ -75,8 +74,8 @@ def program() -> None:
     print(f"{out / 'samples.npy'}, {out / 'samples.png'}: {args.n} samples after epoch {checkpoint.epoch}")
 
     if args.nearest:
-        load = load_cifar10 if normalised else load_mnist
-        dataset = run.trained_on(settings, load(args.data or run.data_of(args.checkpoint)))
+        data, size = args.data or run.data_of(args.checkpoint), settings.get("size")
+        dataset = run.trained_on(settings, load_cifar10(data) if normalised else load_data(data, size=size))
         train, test = dataset.train.images, dataset.test.images[:MEMORISATION]
         if normalised:
             train, test = normalised_pixels(train), normalised_pixels(test)

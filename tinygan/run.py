@@ -1,6 +1,8 @@
 """The folder of a run, and what a script that trains a GAN needs around its loop: options, settings, metrics, pictures,
 checkpoints, resume, the measurement, and a plain sentence on how the run went.
 
+    add_options(parser)
+    args = parse(parser)                         # with --resume, the options of the run
     with Run("mnist", args) as run:
         …                                        # data, model and trainer
         run.start(trainer, dataset)              # restores the trainer with --resume
@@ -115,7 +117,7 @@ SMOKE = "-smoke"  # the end of a data set's name where a run takes only a few of
 def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
-    add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
+    add("--data", metavar="DIR", help="the data: a folder, or a file (default: found, else downloaded)")
     add("--epochs", type=positive, metavar="N", help="passes over the training set (default: the data's, or the resumed run's)")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
@@ -136,7 +138,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as for pictures)")
     add("--evaluate-every", type=positive, metavar="N", help="epochs between evaluations (default: about 1000 iterations)")
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
-    add("--enlarge", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
+    add("--enlarge", "--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
 
@@ -153,12 +155,14 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     folder = folder_to_resume(args.out)
     own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
     words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
-    args, _ = parser.parse_known_args([*words, *sys.argv[1:]])  # what is given comes last, and counts
+    parser.parse_known_args([*words, *sys.argv[1:]])  # so what is in run.json is checked as if it were given
+    parser.set_defaults(**own)
+    args = parser.parse_args()
     args.out = folder
     contradictions = [
         f"{name} is {value} in the run, {getattr(args, name)} now"
         for name, value in own.items()
-        if name not in (*FREE, "backend") and (getattr(args, name) or None) != (value or None)
+        if (name == "smoke" or name not in (*FREE, "backend")) and (getattr(args, name) or None) != (value or None)
     ]
     if contradictions:
         raise CheckpointError(f"{folder}: {'; '.join(contradictions)}: leave these options out, or start a new run with --out")
@@ -176,7 +180,7 @@ def options_of(path: Path) -> dict[str, Any]:
         settings = load_checkpoint(checkpoint).configuration
     data = str(settings.get("data"))
     options = {name: value for name, value in settings.items() if name not in FREE} | {"smoke": data.endswith(SMOKE)}
-    options |= facts["options"]
+    options |= {name: value for name, value in facts["options"].items() if name in KEPT}
     if not options.get("data") and data.removesuffix(SMOKE) == SUBSET:  # MNIST may be there by now
         options["data"] = SUBSET
     return options

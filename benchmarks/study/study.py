@@ -386,7 +386,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "runs": table_of_runs(records),
         },
         ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
-        BATCH_NORM: {"batch norm": batch_norm.table(json.loads(batch_norm.RESULTS.read_text(encoding="utf-8")))},
+        BATCH_NORM: batch_norm.tables(),
     }
 
 
