@@ -263,7 +263,7 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
         game = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
         optimiser = f"Adam, β₁ {d['adam']:g}" if d["adam"] else "momentum"
         rates = f"{d['learning_rate']:g}, {d['learning_rate'] * d['generator_rate']:g}"
-        ranges = f"{d['discriminator_gain'] or 'as released'}, × {d.get('sigmoids', 1):g}, × {d['deconvolution']:g}"
+        ranges = f"{d['discriminator_gain'] or 'as released'}, × {d['sigmoids']:g}, × {d['deconvolution']:g}"
         size = f"{last['sample_size']:.2f}, {last['variety']:.2f}"
         facts = [record["name"], ranges, optimiser, rates, d["batch_size"], last["iteration"], f"{record['minutes']:.0f}"]
         rows["search"].append([*facts, game, f"{last['value']:.2f}", size])
