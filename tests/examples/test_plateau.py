@@ -29,7 +29,7 @@ def test_a_spread_is_over_the_rows_alone_and_without_dropout():
 
 
 def test_the_start_of_a_player(dataset, monkeypatch):
-    monkeypatch.setattr(plateau, "MINIBATCHES", 1)
+    monkeypatch.setattr(plateau, "MINIBATCHES", 2)
     monkeypatch.setitem(plateau.recipes.CIFAR10["convolutional"], "batch_size", 5)
     record = plateau.start(arguments(), dataset)
     _, gan, _ = plateau.game(arguments(), dataset)
@@ -38,7 +38,7 @@ def test_the_start_of_a_player(dataset, monkeypatch):
         assert list(found) == list(network.parameters())
         for key, values in network.parameters().items():
             assert found[key]["size"] == pytest.approx(float(np.linalg.norm(values)), rel=1e-5)
-            assert found[key]["gradient"] == pytest.approx(found[key]["mean_gradient"], rel=1e-4)  # of one minibatch
+            assert 0 < found[key]["mean_gradient"] < found[key]["gradient"]  # two minibatches disagree in part
             assert found[key]["change"] == pytest.approx(0.004 * found[key]["gradient"])
     assert record["logit"]["data"] < 1e-4
     table = plateau.tables([{"what": "start"} | record])["start"].splitlines()
