@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tinygan import Array, DataError, generate, load_cifar10, load_mnist, random_generator, run, to_host
 from tinygan.datasets import Dataset, contrast_pixels, normalise_contrast
-from tinygan.images import neighbour_grid, save_png
+from tinygan.images import enlarge, neighbour_grid, save_png
 
 ROWS, COLUMNS = 6, 8  # of a panel; the last column has the nearest training examples
 TILE = 64  # pixels: small images are drawn so many times as large that they come near it
@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or a checkpoint")
     for name in dict.fromkeys(kind.name for kind in KINDS.values()):
-        add(f"--{option(name)}", metavar="DIR", help=f"where the files of {name} are (default: found, as for its own run)")
+        add(f"--{option(name)}", metavar="DIR", help=f"where the files of {name} are (default: where the run found them)")
     add("--seed", type=run.natural, default=0, metavar="S", help="decides the noise (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="folder to write into (default: a new one under runs/)")
     return parser.parse_args()
@@ -96,13 +96,13 @@ def panel_of(path: Path, folders: dict[str, Any]) -> Panel:
     checkpoint, generator = run.load_run(path)
     settings = checkpoint.configuration
     kind = kind_of(path, settings)
-    dataset = run.trained_on(settings, kind.load(folders[option(kind.name)]))
+    dataset = run.trained_on(settings, kind.load(folders[option(kind.name)] or run.data_of(path)))
     rng = random_generator(generator.network.xp, folders["seed"], "nearest")  # so they are those of sample.py --nearest
     samples = to_host(generate(generator, ROWS * (COLUMNS - 1), rng))
     images = kind.rows_as_images(dataset.train.images)
     picture = neighbour_grid(kind.samples_as_images(samples), images, dataset.image_shape, COLUMNS)
     times = max(1, round(TILE / max(dataset.image_shape[:2])))
-    return Panel(title(kind, dataset, generator, settings, checkpoint.epoch), enlarged(picture, times))
+    return Panel(title(kind, dataset, generator, settings, checkpoint.epoch), enlarge(picture, times))
 
 
 def title(kind: Kind, dataset: Dataset, generator: Any, settings: dict[str, Any], epoch: int) -> str:
@@ -114,10 +114,6 @@ def title(kind: Kind, dataset: Dataset, generator: Any, settings: dict[str, Any]
     if dataset.name != option(kind.name):
         words += f". Stand-in: {dataset.name}, {len(dataset.train):,} images"
     return f"{words}\n{settings.get('variant')}, seed {settings.get('seed')}, epoch {epoch}"
-
-
-def enlarged(picture: Array, times: int) -> Array:
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def arranged(panels: list[Panel]) -> Array:

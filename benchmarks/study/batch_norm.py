@@ -152,6 +152,17 @@ def table(facts: dict[str, Any]) -> str:
     return markdown_table([*columns, "distinct samples", "rarest digit", "D(x), D(G(z))"], rows)
 
 
+def table_of_times(facts: dict[str, Any]) -> str:
+    times = facts["milliseconds_of_an_iteration"]
+    return markdown_table([f"{name} batch norm" for name in times], [[f"{ms:.0f} ms" for ms in times.values()]])
+
+
+def tables() -> dict[str, str]:
+    """The tables of BATCH_NORM.md, by the names in their markers."""
+    facts = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return {"batch norm": table(facts), "batch norm time": table_of_times(facts)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folder of a run of examples/dcgan.py")
@@ -166,10 +177,7 @@ def main() -> None:
         facts["milliseconds_of_an_iteration"] = iteration_times(kinds)
         run.write_json(RESULTS, facts)
         draw(folders, found)
-    facts = json.loads(RESULTS.read_text(encoding="utf-8"))
-    times = facts["milliseconds_of_an_iteration"]
-    print(table(facts))
-    print("\nCPU time of an iteration: " + ", ".join(f"{ms} ms {name} batch norm" for name, ms in times.items()))
+    print("\n\n".join(tables().values()))
 
 
 if __name__ == "__main__":

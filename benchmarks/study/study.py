@@ -119,8 +119,7 @@ def take_in(folder: Path, data: str | None = None, results: Path | None = None) 
         ],
         "validation_log_likelihoods": validation,
         "evaluation": {
-            grid: figures(result) | {"samples": result["samples"]}
-            for grid, result in evaluations.get(evaluated_at, {}).items()
+            grid: figures(result) | {"samples": result["samples"]} for grid, result in evaluations.get(evaluated_at, {}).items()
         },
         "evaluated_at_epoch": evaluated_at,
         "test_log_likelihoods": {  # every time that the test set was read
@@ -387,7 +386,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "runs": table_of_runs(records),
         },
         ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
-        BATCH_NORM: {"batch norm": batch_norm.table(json.loads(batch_norm.RESULTS.read_text(encoding="utf-8")))},
+        BATCH_NORM: batch_norm.tables(),
     }
 
 
