@@ -95,7 +95,8 @@ def program() -> None:
             return image_grid(contrast_pixels(gan.G(z)), dataset.image_shape)
 
         if trainer.epoch == 0:
-            folder.save_picture(picture())
+            real = contrast_pixels(normalise_contrast(dataset.train.images[:PICTURE]))
+            folder.save_picture(picture(), image_grid(real, dataset.image_shape))
         while trainer.epoch < args.epochs:
             with folder.timed():
                 row = trainer.train_epoch(folder.after_iteration)

@@ -30,7 +30,8 @@ CASES = {  # options with which an example takes long, and after how many second
 def test_every_example_is_here():
     assert set(CASES) <= {path.name for path in EXAMPLES.glob("*.py")}
     with_main = {path.name for path in EXAMPLES.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
-    assert with_main - {"figure2.py"} <= set(CASES), "add the new example"  # it is done in a second
+    without = {"figure2.py", "cifar10.py"}  # done in a second; needs data that are not in the repository, as mnist.py otherwise
+    assert with_main - without <= set(CASES), "add the new example"
 
 
 def begun(process, folder, log):
