@@ -123,7 +123,7 @@ def test_a_run_measures_both_and_is_repeated_to_the_bit(call, pictures, tmp_path
     for out in tmp_path / "a", tmp_path / "b":
         call(progressive.program, "--data", pictures, "--width", 4, "--length", 0.005, "--out", out)
         facts = json.loads((out / "results.json").read_text())
-        for name, n in ("grown", 2 + 2 + 2 + 2 + 2), ("at once", 8):
+        for name, n in ("grown", 2 + 2 + 2 + 2 + 2), ("at once", 10):
             assert sum(iterations for *_, iterations in facts[name]["phases"]) == n
             assert facts[name].pop("cpu_seconds") >= 0
             assert {"evaluation", "distinct_samples", "distinct_data"} < facts[name].keys()
