@@ -185,7 +185,7 @@ def program() -> None:
     if args.smoke:
         dataset, samples, length = run.smaller(dataset), 1000, 0.01
     shape, settings = dataset.image_shape, dcgan.DCGAN | {"width": args.width, "seed": args.seed}
-    facts: dict[str, Any] = {"data": dataset.name, "source": dataset.source, "seed": args.seed, "width": args.width, "length": length}
+    facts: dict[str, Any] = {"data": dataset.name, "source": dataset.source, "length": length, "settings": settings}
     lines, z = [], Noise(settings["prior"], settings["noise"])(Streams(args.seed)["picture"], SHOWN)
     for name, phases in ("grown", PHASES), ("at once", [(1, False, AT_ONCE)]):
         phases = [(size, fade, max(1, round(length * n))) for size, fade, n in phases]
