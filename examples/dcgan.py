@@ -10,8 +10,7 @@ stride 2. D is the way back. Strides take the place of pooling, and every layer 
 of D, is batch normalised. This is the architecture of Radford, Metz and Chintala (2016), small. Their optimiser is Adam;
 here it is the paper's, momentum SGD, with both players updated in one step.
 
-To resume, repeat the options of the start; only --epochs can be left out. A resumed run ends with the same numbers, bit
-for bit, as one that never stopped.
+A resumed run needs no other options: it has its own. It ends with the same numbers, bit for bit, as one that never stopped.
 """
 
 import argparse
@@ -133,14 +132,14 @@ def parse_arguments() -> argparse.Namespace:
     add("--weight-range", type=run.positive_number, metavar="R", help="weights start from U(−R, R) (default: %(default)s)")
     add("--no-batch-norm", dest="batch_norm", action="store_false", help="leave out batch normalisation")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
-    return parser.parse_args()
+    return run.parse(parser)
 
 
 def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
     if args.evaluate:
-        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data), xp)
+        return run.evaluate_checkpoint(args.evaluate, load_mnist(args.data or run.data_of(args.evaluate)), xp)
     with run.Run("dcgan", args) as folder:
         dataset = load_mnist(args.data, download=not args.smoke)
         samples = run.SAMPLES
@@ -160,7 +159,8 @@ def program() -> None:
 
         z = gan.noise(Streams(args.seed, 0, xp)["picture"], PICTURE, gan.G.dtype)
         if trainer.epoch == 0:
-            folder.save_picture(image_grid(gan.G(z), dataset.image_shape))
+            real = image_grid(dataset.train.images[:PICTURE], dataset.image_shape)
+            folder.save_picture(image_grid(gan.G(z), dataset.image_shape), real)
         while trainer.epoch < args.epochs:
             with folder.timed():
                 row = trainer.train_epoch(folder.after_iteration)

@@ -61,7 +61,8 @@ def prepare_streams() -> list[Lasting]:
             stream.flush()
             raw = Lasting(stream.fileno(), "w", closefd=False)
             options = {"line_buffering": stream.line_buffering or name == "stderr", "write_through": stream.write_through}
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "plain", **options))
+            buffer: Any = raw if stream.write_through else io.BufferedWriter(raw)  # raw: python -u, PYTHONUNBUFFERED
+            setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "plain", **options))
             lasting.append(raw)
     return lasting
 

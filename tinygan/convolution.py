@@ -103,7 +103,7 @@ class Windows(NamedTuple):
             columns = xp.ascontiguousarray(y[images].transpose(2, 0, 1, 3)).reshape(-1, places_h, n)  # (w'·b, h', n)
             for row in range(h):  # Σ y[i] W[u]ᵀ over all places i whose u-th row it is: s i + u − p = row
                 start = max(0, -((kh - 1 - ph - row) // sh))
-                stop = max(start, min(places_h, (row + ph) // sh + 1))
+                stop = min(places_h, (row + ph) // sh + 1)
                 u = kh - 1 - ph - row + sh * start
                 own = W[:, :, u : u + sh * (stop - start) : sh].reshape(kw * c, -1)
                 strips = (own @ columns[:, start:stop].reshape(len(columns), -1).T).reshape(kw, c, places_w, -1)

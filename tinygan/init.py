@@ -59,19 +59,20 @@ class Constant:
         out[...] = self.value
 
 
-def bias_from_marginals(images: np.ndarray) -> np.ndarray:
+def bias_from_marginals(images: np.ndarray, *, any_range: bool = False) -> np.ndarray:
     """b = log(p / (1 − p)), p the mean of each pixel over the data: G's sigmoid output starts at the mean image.
 
     p is clipped to [10⁻⁷, 1 − 10⁻⁷], as in the released code, so a pixel that is always 0 starts at −16.118.
 
-    images   (n, d), uint8 in 0 … 255 or floats in [0, 1]
-    returns  (d,), float64
-    Raises ArgumentError if the data do not span the whole range, as the released code does.
+    images     (n, d), uint8 in 0 … 255 or floats in [0, 1]
+    any_range  also take data that span only a part of the range, such as photographs without black
+    returns    (d,), float64
+    Raises ArgumentError for data outside the range and, as the released code does, for data that do not span it.
     """
     if len(checks.array("images", images, "(n, d)", "fu")) == 0:
         raise ArgumentError(f"bias_from_marginals needs images of shape (n, d), not {images.shape}")
     top = 255 if images.dtype == np.uint8 else 1
-    if images.min() != 0 or images.max() != top:
+    if not 0 <= images.min() <= images.max() <= top or not (any_range or (images.min(), images.max()) == (0, top)):
         raise ArgumentError(f"marginals need data whose minimum is 0 and maximum {top}, not {images.min()} and {images.max()}")
     p = np.clip(images.mean(axis=0, dtype=np.float64) / top, 1e-7, 1 - 1e-7)
     return np.log(p / (1 - p))

@@ -31,12 +31,12 @@ def diversity(samples: Array, data: Array) -> dict[str, Any]:
     """How many of the samples are distinct, and how many of as many held-out data.
 
     Two images count as one if their distance is below `radius`: 95 % of the data are further than this from their nearest
-    neighbour.
+    neighbour. Of a single image there is no such distance: the radius is 0, and all samples are distinct.
     """
     samples, data = to_host(samples), to_host(data)
     neighbours = _distances(data)
     np.fill_diagonal(neighbours, np.inf)
-    radius = float(np.quantile(neighbours.min(axis=1), 0.05))
+    radius = float(np.quantile(neighbours.min(axis=1), 0.05)) if len(data) > 1 else 0.0
     return {"distinct_samples": distinct(samples, radius), "distinct_data": distinct(data, radius), "radius": radius}
 
 

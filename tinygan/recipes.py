@@ -1,4 +1,4 @@
-"""The paper's own nets and their settings, for every script that needs them. So far these are MNIST's.
+"""The paper's own nets and their settings, for every script that needs them: MNIST's and CIFAR-10's.
 
 The values are those of the released code. Neither that code nor the paper states a number of epochs.
 """
@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from tinygan import checks
 from tinygan.backend import Array, ArrayModule, Rng, Scalar
+from tinygan.convolution import ChannelMaxout, Conv2d, ConvTranspose2d, MaxPool2d
 from tinygan.errors import ArgumentError
 from tinygan.gan import GAN, VARIANTS, Judged, Noise
 from tinygan.init import Uniform
-from tinygan.layers import Dropout, Linear, Maxout, ReLU, Sigmoid
+from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
 from tinygan.network import Caches, Network
 from tinygan.optim import MomentumSGD, learning_rate_schedule, momentum_schedule
 
@@ -35,6 +36,20 @@ MNIST: dict[str, Any] = {
     "seed": 0,
     "dtype": "float32",
 }
+_CIFAR10 = MNIST | {"prior": "gaussian", "generator_width": 8000, "scale": 1.0}  # scale: what all widths are divided by
+CIFAR10: dict[str, dict[str, Any]] = {  # by the model's name
+    "fully-connected": _CIFAR10 | {"model": "fully-connected", "discriminator_width": 1600, "learning_rate": 0.025},
+    "convolutional": _CIFAR10
+    | {
+        "model": "convolutional",
+        "generator_channels": 80,  # of the deconvolution's input, 10 × 10 pixels
+        "discriminator_channels": [32, 32, 192],  # after each maxout over two pieces
+        "discriminator_width": 500,
+        "batch_size": 128,
+        "learning_rate": 0.004,
+    },
+}
+IMAGE, PIXELS = (32, 32, 3), 32 * 32 * 3  # of CIFAR-10
 PIECES = 5  # of each maxout unit
 KEEP_IMAGE, KEEP_HIDDEN = 0.8, 0.5  # dropout in D: the probability of keeping an input of a layer
 DECAY = 1.000004  # of η, per update
@@ -89,10 +104,10 @@ CALM: dict[str, type[GAN]] = {name: type(f"Calm{kind.__name__}", (Calm, kind), {
 """The variants by their names, each with Calm's gradient of G."""
 
 
-def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings: MNIST's where `settings` has none. Raises ArgumentError for values that no check of the parts sees."""
+def _complete(settings: Mapping[str, Any], recipe: Mapping[str, Any] = MNIST) -> dict[str, Any]:
+    """All settings: the recipe's where `settings` has none. ArgumentError for values that no check of the parts sees."""
     checks.instance("settings", settings, Mapping, "a dict, such as recipes.MNIST")
-    settings = MNIST | dict(settings)
+    settings = {**recipe, **settings}
     checks.choice("variant", settings["variant"], VARIANTS)
     checks.flag("calm", settings["calm"])
     checks.real("schedule_compression", settings["schedule_compression"], "[0, inf)")
@@ -135,7 +150,11 @@ def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayMo
 def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> GAN:
     """The game of the MNIST experiment: nets, optimisers and noise. settings: what differs from MNIST."""
     settings = _complete(settings)
-    G, D = mnist_networks(settings, bias, xp)
+    return _game(settings, *mnist_networks(settings, bias, xp))
+
+
+def _game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
+    """The game of these networks with these settings, which are complete."""
     decay = DECAY ** settings["schedule_compression"]
     rate = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay)
     options = {name: settings[name] for name in ("batch_size", "k", "generator_steps")}
@@ -144,6 +163,106 @@ def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np
     kind = (CALM if settings["calm"] else VARIANTS)[settings["variant"]]
     noise = Noise(settings["prior"], settings["noise"])
     return kind(G, D, MomentumSGD(G.theta, rate), MomentumSGD(D.theta, rate), noise=noise, **options)
+
+
+def cifar10_networks(settings: Mapping[str, Any], xp: ArrayModule = np) -> tuple[Network, Network]:
+    """G and D of one of the CIFAR-10 experiments, settings["model"]: rows of 3,072 normalised values (normalise_contrast).
+
+    settings["scale"] divides the width of each hidden layer. A layer with fewer inputs than in the paper starts in a wider
+    range, r·√(inputs in the paper / inputs), so that its outputs start as large as in the paper.
+    """
+    settings = cifar10_settings(settings)
+    network = partial(Network, seed=settings["seed"], dtype=settings["dtype"], xp=xp)
+    G, D = MODELS[settings["model"]](settings)
+    return network(G), network(D)
+
+
+def cifar10(settings: Mapping[str, Any], xp: ArrayModule = np) -> GAN:
+    """The game of a CIFAR-10 experiment. settings: what differs from CIFAR10[model], and the model."""
+    settings = cifar10_settings(settings)
+    return _game(settings, *cifar10_networks(settings, xp))
+
+
+def cifar10_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a CIFAR-10 experiment: those of CIFAR10[settings["model"]] where `settings` has none."""
+    checks.instance("settings", settings, Mapping, 'a dict, such as {"model": "fully-connected"}')
+    recipe = CIFAR10[checks.choice("model", settings.get("model"), CIFAR10)]
+    settings = _complete(settings, recipe)
+    checks.real("scale", settings["scale"], "[1, inf)")
+    return settings
+
+
+def _fully_connected(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:
+    g, d = (_Width(settings[f"{player}_width"], settings["scale"]) for player in ("generator", "discriminator"))
+    G = [
+        Linear(settings["noise"], g.n, weight=Uniform(0.05)),
+        ReLU(),
+        Linear(g.n, g.n, weight=g.range(0.05)),
+        Sigmoid(),
+        Linear(g.n, PIXELS, weight=g.range(0.5)),
+    ]
+    D = [
+        Dropout(KEEP_IMAGE),
+        Maxout(PIXELS, d.n, PIECES, weight=Uniform(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Maxout(d.n, d.n, PIECES, weight=d.range(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Linear(d.n, 1, weight=d.range(0.005)),
+    ]
+    return G, D
+
+
+def _convolutional(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:
+    scale = settings["scale"]
+    g, g2 = _Width(settings["generator_width"], scale), _Width(settings["generator_channels"], scale)
+    G = [
+        Linear(settings["noise"], g.n, weight=Uniform(0.05)),
+        ReLU(),
+        Linear(g.n, 100 * g2.n, weight=g.range(0.05)),
+        Sigmoid(),
+        Reshape((10, 10, g2.n)),
+        ConvTranspose2d(g2.n, 3, 5, stride=3, weight=g2.range(0.05), bias=np.zeros(IMAGE)),
+        Reshape((PIXELS,)),
+    ]
+    # Convolutions are fast only with many channels, so these are divided by √scale alone.
+    c1, c2, c3 = (_Width(channels, scale**0.5) for channels in settings["discriminator_channels"])
+    d = _Width(settings["discriminator_width"], scale)
+    D = [
+        Dropout(KEEP_IMAGE),
+        Reshape(IMAGE),
+        Conv2d(3, 2 * c1.n, 8, padding=4, weight=Uniform(0.005)),
+        ChannelMaxout(2),
+        MaxPool2d(4, 2),
+        Dropout(KEEP_HIDDEN),
+        Conv2d(c1.n, 2 * c2.n, 8, padding=3, weight=c1.range(0.005)),
+        ChannelMaxout(2),
+        MaxPool2d(4, 2),
+        Dropout(KEEP_HIDDEN),
+        Conv2d(c2.n, 2 * c3.n, 5, padding=3, weight=c2.range(0.005)),
+        ChannelMaxout(2),
+        MaxPool2d(2, 2),
+        Reshape((25 * c3.n,)),
+        Dropout(KEEP_HIDDEN),
+        Maxout(25 * c3.n, d.n, PIECES, weight=c3.range(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Linear(d.n, 1, weight=d.range(0.005)),
+    ]
+    return G, D
+
+
+class _Width:
+    """n, the width of a layer, or its channels: those of the paper, divided by a scale."""
+
+    def __init__(self, paper: int, scale: float) -> None:
+        self.paper, self.n = paper, max(1, round(paper / scale))
+
+    def range(self, radius: float) -> Uniform:
+        """How the weights start that take this layer's outputs: r·√(paper's width / width)."""
+        return Uniform(radius * (self.paper / self.n) ** 0.5)
+
+
+MODELS = {"fully-connected": _fully_connected, "convolutional": _convolutional}
+"""The layers of G and of D of each CIFAR-10 model, from all its settings."""
 
 
 def momentum(settings: Mapping[str, Any]) -> Callable[[int], float]:

@@ -1,6 +1,8 @@
 """The folder of a run, and what a script that trains a GAN needs around its loop: options, settings, metrics, pictures,
 checkpoints, resume, the measurement, and a plain sentence on how the run went.
 
+    add_options(parser)
+    args = parse(parser)                         # with --resume, the options of the run
     with Run("mnist", args) as run:
         …                                        # data, model and trainer
         run.start(trainer, dataset)              # restores the trainer with --resume
@@ -31,7 +33,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -92,11 +94,14 @@ FREE = (
     "checkpoint_every",
     "keep_checkpoints",
     "evaluate_every",
-    "scale",
+    "enlarge",
     "evaluate",
 )
 # Of these, a resume takes from run.json what is not given.
 KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
+
+Prepare: TypeAlias = Callable[[Array, ArrayModule, npt.DTypeLike], Array]
+"""What makes a Trainer's floats of stored rows: pixels, or normalise_contrast."""
 
 # The authors' evaluation.
 SAMPLES = 10_000
@@ -112,7 +117,7 @@ SMOKE = "-smoke"  # the end of a data set's name where a run takes only a few of
 def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The options that the training examples share, under the same names."""
     add = parser.add_argument
-    add("--data", metavar="DIR", help="folder of the data set's files (default: found, else downloaded)")
+    add("--data", metavar="DIR", help="the data: a folder, or a file (default: found, else downloaded)")
     add("--epochs", type=positive, metavar="N", help="passes over the training set (default: the data's, or the resumed run's)")
     add("--batch-size", type=positive, metavar="M", help="m, examples in a minibatch (default: %(default)s)")
     add("--k", type=positive, metavar="K", help="updates of D in an iteration (default: %(default)s)")
@@ -133,7 +138,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--checkpoint-every", type=positive, metavar="N", help="epochs between checkpoints (default: as for pictures)")
     add("--evaluate-every", type=positive, metavar="N", help="epochs between evaluations (default: about 1000 iterations)")
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
-    add("--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
+    add("--enlarge", "--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
     parser.set_defaults(**defaults)
 
@@ -150,12 +155,14 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     folder = folder_to_resume(args.out)
     own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
     words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
-    args, _ = parser.parse_known_args([*words, *sys.argv[1:]])  # what is given comes last, and counts
+    parser.parse_known_args([*words, *sys.argv[1:]])  # so what is in run.json is checked as if it were given
+    parser.set_defaults(**own)
+    args = parser.parse_args()
     args.out = folder
     contradictions = [
         f"{name} is {value} in the run, {getattr(args, name)} now"
         for name, value in own.items()
-        if name not in (*FREE, "backend") and (getattr(args, name) or None) != (value or None)
+        if (name == "smoke" or name not in (*FREE, "backend")) and (getattr(args, name) or None) != (value or None)
     ]
     if contradictions:
         raise CheckpointError(f"{folder}: {'; '.join(contradictions)}: leave these options out, or start a new run with --out")
@@ -173,7 +180,7 @@ def options_of(path: Path) -> dict[str, Any]:
         settings = load_checkpoint(checkpoint).configuration
     data = str(settings.get("data"))
     options = {name: value for name, value in settings.items() if name not in FREE} | {"smoke": data.endswith(SMOKE)}
-    options |= facts["options"]
+    options |= {name: value for name, value in facts["options"].items() if name in KEPT}
     if not options.get("data") and data.removesuffix(SMOKE) == SUBSET:  # MNIST may be there by now
         options["data"] = SUBSET
     return options
@@ -355,7 +362,7 @@ class Run:
             if lost and self.resumes:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
-        self.scale = getattr(args, "scale", 1)
+        self.scale = getattr(args, "enlarge", 1)
         self.options = {name: getattr(args, name, None) for name in KEPT}
         if args.data and os.path.exists(args.data):  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
@@ -683,21 +690,27 @@ def evaluation_samples(generator: Generator, n: int, seed: int = EVALUATION_SEED
     return generate(generator, n, random_generator(generator.network.xp, seed, "evaluation"))
 
 
-def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int) -> float:
-    """The mean log-likelihood of the validation images that choose σ, with the best σ of the authors' grid, in nats."""
+def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = pixels) -> float:
+    """The mean log-likelihood of the validation images that choose σ, with the best σ of the authors' grid, in nats.
+
+    prepare  as the Trainer's. The density is one of prepared rows, so nats of different `prepare` cannot be compared.
+    """
     G = generator.network
-    validation = pixels(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
+    validation = prepare(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
         _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS)
     return float(means.max())
 
 
-def measure(generator: Generator, dataset: Dataset, n: int) -> dict[str, Any]:
-    """Return Table 1's measure, with the authors' grid of σ and with a fine one. This reads the test set."""
+def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = pixels) -> dict[str, Any]:
+    """Return Table 1's measure, with the authors' grid of σ and with a fine one. This reads the test set.
+
+    prepare  as for validation_log_likelihood
+    """
     G = generator.network
     samples = evaluation_samples(generator, n)
-    validation, test = (pixels(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
+    validation, test = (prepare(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
     results = {}
     for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
         with warnings.catch_warnings(record=True) as caught:
@@ -718,7 +731,7 @@ def tell(evaluation: dict[str, Any]) -> None:
         print(f"  warning: {caution}")
 
 
-def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
+def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule, prepare: Prepare = pixels) -> None:
     """Measure the generator of a checkpoint, and write the result beside it, as checkpoint-….evaluation.json.
 
     path   a checkpoint, or the folder of a run
@@ -730,7 +743,7 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
     dataset = trained_on(checkpoint.configuration, dataset)  # else it may have been trained on some of the test images
     facts = {"checkpoint": path.name, "epoch": checkpoint.epoch, "configuration": checkpoint.configuration}
     facts["data"] = {"name": dataset.name, "source": dataset.source}
-    evaluation = measure(generator, dataset, SAMPLES)
+    evaluation = measure(generator, dataset, SAMPLES, prepare)
     if load_checkpoint(path).configuration != checkpoint.configuration:
         raise CheckpointError(f"{path}: a different run replaced it during the measurement: evaluate it again")
     write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": evaluation})
@@ -742,5 +755,5 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule) -> None:
 
 def read(trainer: Trainer, generator: Generator, dataset: Dataset) -> dict[str, Any]:
     """The `reading` of this training: samples of its generator beside the validation images that choose σ."""
-    held_out = pixels(dataset.validation.images[:SIGMA_ROWS])
+    held_out = trainer.prepare(dataset.validation.images[:SIGMA_ROWS], np, np.float32)
     return reading(trainer.metrics, evaluation_samples(generator, len(held_out)), held_out, trainer.iterations)

@@ -10,8 +10,9 @@ in the authors' code). PyTorch runs twice, with its images channels first and ch
 
 As in step_time.py, every contestant is a process of its own. They take turns in a new random order each round, and ratios
 are of medians over the rounds. Equal work is checked first: dropout is off; all start from the same θ and get the same
-minibatches and noise. After three iterations all must have the same two costs and the same parameters, to float32
-round-off. When time is measured dropout is on, with the paper's shares.
+minibatches and noise. After three iterations all must have the same two costs, and parameters that differ by less than a
+hundredth of what changed them (and of a thousand roundings of the largest one: some change by few). When time is measured
+dropout is on, with the paper's shares.
 
 The floor is the matrix products of one iteration and nothing else. They follow from the shapes: a convolution counts as the
 product with its windows as rows, padding included, which are ready in memory before the clock starts.
@@ -338,6 +339,7 @@ def check(args):
         with np.load(files.pop("tinygan")) as reference:
             costs = reference["costs"]
             moved = [np.abs(reference[str(i)] - value).max() for i, value in enumerate(start)]
+            sizes = [change + 1000 * 2.0**-24 * np.abs(value).max() for change, value in zip(moved, start, strict=True)]
             print(f"costs J(D), J(G) of tinygan: {np.array2string(costs, precision=6).replace(chr(10), '')}")
             print(f"largest change of each parameter array: {min(moved):.1e} to {max(moved):.1e}")
             for name, path in files.items():
@@ -345,9 +347,9 @@ def check(args):
                     if answer.files != reference.files:
                         raise SystemExit(f"{name}: its parameters are not those of tinygan")
                     cost = np.abs(answer["costs"] - costs).max()
-                    differences = [np.abs(answer[str(i)] - reference[str(i)]).max() / moved[i] for i in range(len(start))]
+                    differences = [np.abs(answer[str(i)] - reference[str(i)]).max() / size for i, size in enumerate(sizes)]
                 print(f"{name:14} largest difference: costs {cost:.1e}, parameters {max(differences):.1e} of their change")
-                if not (cost < 1e-4 and max(differences) < 1e-2):
+                if not (cost < 1e-3 and max(differences) < 1e-2):
                     raise SystemExit(f"{name} does not do the work that tinygan does: nothing is timed")
 
 

@@ -1,6 +1,6 @@
 """Write the tables of benchmarks/speed/README.md from benchmarks/results.
 
-    python benchmarks/speed/tables.py
+python benchmarks/speed/tables.py
 """
 
 import argparse

@@ -120,8 +120,7 @@ def take_in(folder: Path, data: str | None = None, results: Path | None = None) 
         ],
         "validation_log_likelihoods": validation,
         "evaluation": {
-            grid: figures(result) | {"samples": result["samples"]}
-            for grid, result in evaluations.get(evaluated_at, {}).items()
+            grid: figures(result) | {"samples": result["samples"]} for grid, result in evaluations.get(evaluated_at, {}).items()
         },
         "evaluated_at_epoch": evaluated_at,
         "test_log_likelihoods": {  # every time that the test set was read

@@ -28,6 +28,7 @@ import mnist as example
 import numpy as np
 import pytest
 from helpers import bits, forge, idx, rows
+from PIL import Image
 from soak import Record, times
 
 import tinygan.run
@@ -46,7 +47,7 @@ from tinygan import (
     load_generator,
 )
 from tinygan.__main__ import main
-from tinygan.datasets import cifar10, load_cifar10, load_mnist, read_idx
+from tinygan.datasets import cifar10, load_cifar10, load_images, load_mnist, read_idx
 from tinygan.datasets import mnist as loader
 from tinygan.errors import CheckpointError, DataError, TinyganError
 from tinygan.parzen import ParzenWarning, evaluate
@@ -444,6 +445,79 @@ def parzen_files(file_format):
     return reader
 
 
+def picture_files(file_format):
+    """A folder of ten pictures, one of them damaged. A PNG's checksums make it the whole picture or none; a JPEG has none."""
+
+    def reader(folder):
+        def whole(seed):
+            x = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+            file = io.BytesIO()
+            Image.fromarray(x).save(file, file_format)
+            return x, file.getvalue()
+
+        (folder / "cache").mkdir()
+        pictures = folder / "pictures"
+        pictures.mkdir()
+        wholes = [whole(seed) for seed in range(10)]
+        for i, (_, data) in enumerate(wholes):
+            (pictures / f"{i}.{file_format.lower()}").write_bytes(data)
+        path = pictures / f"3.{file_format.lower()}"
+
+        def read():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+                patch.setattr(os, "fsync", lambda *_: None)
+                dataset = load_images(pictures)
+            found = {bytes(row) for part in (dataset.train, dataset.validation, dataset.test) for row in part.images}
+            if file_format == "PNG":
+                assert found <= {x.tobytes() for x, _ in wholes}, "it read a picture that is in no file"
+            assert len(found) >= 9
+
+        return BYTE_DAMAGE, wholes[3][1], wholes[4][1], path, read, DataError
+
+    return reader
+
+
+def npy_of_images(folder):
+    def whole(seed):
+        file = io.BytesIO()
+        np.save(file, np.random.default_rng(seed).integers(0, 256, (30, 6, 5), dtype=np.uint8))
+        return file.getvalue()
+
+    path = folder / "images.npy"
+
+    def read():
+        dataset, stated = load_images(path), np.load(path, allow_pickle=False)
+        rows = np.concatenate([part.images for part in (dataset.train, dataset.validation, dataset.test)])
+        if stated.dtype == np.uint8 and stated.max() > 1:
+            assert sorted(map(bytes, rows)) == sorted(map(bytes, stated.reshape(len(rows), -1))), "it read other images"
+
+    header = npy_with_another_header
+    return [*BYTE_DAMAGE, header, header, header], whole(0), whole(1), path, read, DataError
+
+
+def cache_of_images(folder):
+    """Whatever is in the cache, the images are those of the files."""
+    for i in range(10):
+        x = np.random.default_rng(i).integers(0, 256, (6, 5), dtype=np.uint8)
+        Image.fromarray(x).save(folder / f"{i}.png")
+
+    def load():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(folder / ".cache"))
+            patch.setattr(os, "fsync", lambda *_: None)
+            return load_images(folder).digest
+
+    digest = load()
+    (path,) = (folder / ".cache").rglob("*.npz")
+    good = path.read_bytes()
+
+    def read():
+        assert load() == digest, "it trusted a damaged cache"
+
+    return [*BYTE_DAMAGE, with_another_npy_header], good, good, path, read, DataError
+
+
 class WouldTrain(Exception):
     """The run has not reached the number of epochs that its run.json states."""
 
@@ -516,6 +590,9 @@ READERS = {
     "load_cifar10, files": cifar10_files,
     "load_cifar10, archive": cifar10_archive(checksum=True),
     "load_cifar10, archive with any checksum": cifar10_archive(checksum=False),
+    "load_images, PNG": picture_files("PNG"),
+    "load_images, JPEG": picture_files("JPEG"),
+    "load_images, .npy": npy_of_images,
     "parzen, .npy": parzen_files("npy"),
     "parzen, IDX": parzen_files("idx"),
 }
@@ -583,6 +660,11 @@ def attack(reader, n, seed=2014, least_refused=0.25):
 @pytest.mark.parametrize("name", READERS)
 def test_a_damaged_file_is_refused_or_read_right(name, tmp_path):
     attack(READERS[name](tmp_path), FEW)
+
+
+@pytest.mark.slow
+def test_a_damaged_cache_of_images_is_never_taken_for_them(tmp_path):
+    attack(cache_of_images(tmp_path), FEW, least_refused=0)  # it is replaced, and nothing is refused
 
 
 @pytest.mark.slow

@@ -149,6 +149,13 @@ def test_the_commands_of_the_page_and_of_the_workflow_run(tmp_path):
 # ---- Coming from PyTorch
 
 
+@pytest.fixture
+def torch():
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # for matrices this small, waiting for a second thread is most of the work
+    return torch
+
+
 def gan(code):
     namespace = {}
     exec(code, namespace)
@@ -160,9 +167,7 @@ def test_both_gans_have_about_fifteen_lines_of_code():
         assert len([line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]) <= 20
 
 
-def test_both_gans_compute_the_same_from_the_same_start():
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
+def test_both_gans_compute_the_same_from_the_same_start(torch):
     theirs = gan(TORCH_GAN)
     ours = gan(TINY_GAN.replace("seed=1)", "seed=1, dtype=np.float64)").replace("seed=2)", "seed=2, dtype=np.float64)"))
     for name in "GD":
@@ -183,15 +188,14 @@ def test_both_gans_compute_the_same_from_the_same_start():
 
 
 @pytest.mark.slow
-def test_both_gans_learn_the_distribution(capsys):
+def test_both_gans_learn_the_distribution(torch, capsys):
     exec(TINY_GAN + LOOP, {})
-    pairs = [capsys.readouterr().out]
-    torch = pytest.importorskip("torch")
+    printed = [capsys.readouterr().out]
     torch.manual_seed(0)
     loop = re.sub(r"((?:1 \+ 0\.5 \* )?rng\.standard_normal\(\([^)]*\), np\.float32\))", r"torch.from_numpy(\1)", LOOP)
     exec("import numpy as np\n" + TORCH_GAN + loop, {})
-    pairs.append(capsys.readouterr().out)
-    for text in pairs:
+    printed.append(capsys.readouterr().out)
+    for text in printed:
         mean, deviation = map(float, re.findall(r"mean ([\d.]+), deviation ([\d.]+)", text.rpartition("G(z)")[2])[0])
         assert abs(mean - 1) < 0.15, text
         assert abs(deviation - 0.5) < 0.15, text

@@ -1,10 +1,12 @@
 """Convolutions, pooling and maxout over channels: against SciPy, PyTorch and plain loops; the paper's shapes; every backend."""
 
+import argparse
 import importlib.util
 import itertools
 import json
 import math
 
+import convolution as benchmark
 import numpy as np
 import pytest
 import scipy.signal
@@ -533,3 +535,27 @@ def test_a_description_has_no_weight_and_of_bias_only_null_or_its_shape():
         "MaxPool2d((2, 3), (1, 2))",
     ]
     assert repr([eval(repr(layer)) for layer in layers]) == repr(layers)  # written as it is called
+
+
+# ---- The benchmark
+
+
+def test_the_products_that_the_benchmark_counts():
+    """2 FLOP for each number of A(x) and each column of W: 186 GFLOP an iteration at the paper's width, m = 128."""
+    args = argparse.Namespace(**benchmark.SIZES)
+    m = args.batch_size
+    D = {1: 33 * 33 * 192 * 64, 2: 15 * 15 * 2048 * 64, 3: 9 * 9 * 800 * 384, 4: 4800 * 2500, 5: 500}
+    G = {1: 100 * 8000, 2: 8000 * 8000, 3: 100 * 80 * 75}
+    D_once, G_once = sum(D.values()), sum(G.values())
+    forward = G_once + 2 * D_once
+    backward = (2 * D_once + 2 * (D_once - D[1])) + (D_once + G_once + G_once - G[1])  # D's update, and G's
+    assert benchmark.gflop(benchmark.products(args)) == pytest.approx(2 * m * (forward + backward) / 1e9)
+    assert benchmark.gflop(benchmark.products(args)) == pytest.approx(186, abs=0.5)
+
+
+@pytest.mark.slow
+def test_the_benchmarks_contestants_do_equal_work(capsys):
+    pytest.importorskip("torch")
+    benchmark.check(argparse.Namespace(threads=1, width=400, d_width=30, pieces=5, batch_size=8))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["torch", "torch-last"]

@@ -172,6 +172,14 @@ def test_bias_from_marginals_needs_data_that_span_the_range(images):
         bias_from_marginals(images)
 
 
+@pytest.mark.parametrize("images", [np.array([[51, 204], [153, 204]], np.uint8), np.array([[0.2, 0.8], [0.6, 0.8]])])
+def test_bias_from_marginals_takes_a_part_of_the_range_where_it_is_told_to(images):
+    assert bias_from_marginals(images, any_range=True).tolist() == pytest.approx([math.log(0.4 / 0.6), math.log(0.8 / 0.2)])
+    for outside in np.array([[-1.0, 1.0]]), np.array([[0.0, 255.0]]), np.array([[0.0, np.nan]]):
+        with refused("minimum", "maximum", outside.min(), outside.max()):
+            bias_from_marginals(outside, any_range=True)
+
+
 @pytest.mark.parametrize("shape", [(0, 4), (4,), (2, 2, 2)])
 def test_bias_from_marginals_needs_a_matrix_of_images(shape):
     with refused("(n, d)", shape):

@@ -1354,7 +1354,7 @@ A_COLUMN_IS_CONSTANT = np.array([[0.3, 2.0, -1.0, 0.7], [0.9, 2.0, 0.4, -0.6], [
     ],
 )
 def test_statistics_are_accepted_whichever_way_they_are_kept(layer, x):
-    for seed in range(3):
+    for seed in range(2):
         assert check_layer(layer(), x, seed=seed).passed
 
 

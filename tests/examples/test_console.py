@@ -67,6 +67,14 @@ def test_a_program_whose_reader_goes_away_runs_to_its_end(tmp_path, both, unbuff
     assert (tmp_path / "file").read_text() == "done"
 
 
+@pytest.mark.parametrize(("unbuffered", "words"), [("1", ["one", "two", "three"]), ("", ["two", "one", "three"])])
+def test_an_unbuffered_program_writes_at_once(unbuffered, words):
+    code = "import sys, tinygan.console as c; c.prepare_streams(); print('one'); print('two', file=sys.stderr); print('three')"
+    environment = ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    assert done.stdout.decode().split() == words
+
+
 def test_the_results_are_in_the_file_before_a_word_is_printed(run, tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("the terminal is gone")

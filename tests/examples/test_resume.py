@@ -93,6 +93,20 @@ def test_a_run_on_the_5000_images_stays_with_them_when_mnist_is_there(call, data
     assert capsys.readouterr().err.count("asked for by its name") == 3
 
 
+def test_what_run_json_says_is_checked_as_if_it_were_given(run, resume, capsys):
+    folder = run("a", "--epochs", 1)
+    (folder / "checkpoint.npz").unlink()
+    for name, value in ("variant", "other"), ("seed", "x"), ("k", -1), ("learning_rate", "fast"):
+        damaged = facts(folder)
+        damaged["configuration"][name] = value
+        (folder / "run.json").write_text(json.dumps(damaged))
+        with pytest.raises(SystemExit):
+            resume(folder)
+        assert f"--{name.replace('_', '-')}" in capsys.readouterr().err
+        damaged["configuration"][name] = mnist.recipes.MNIST[name]
+        (folder / "run.json").write_text(json.dumps(damaged))
+
+
 CONTRADICTIONS = {
     "seed": ["--seed", 1],
     "calm": ["--calm"],
@@ -101,13 +115,14 @@ CONTRADICTIONS = {
     "batch_size": ["--batch-size", 11],
     "dtype": ["--dtype", "float64"],
     "generator_cost": ["--generator-cost", "minimax"],
+    "smoke": ["--smoke"],
 }
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
 def test_an_option_that_contradicts_the_runs_is_refused_by_its_name_and_both_values(run, resume, checkpoint):
     folder = run("a", "--epochs", 1)
-    saved = facts(folder)["configuration"]
+    saved = facts(folder)["configuration"] | {"smoke": False}
     if not checkpoint:
         (folder / "checkpoint.npz").unlink()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

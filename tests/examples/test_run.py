@@ -280,7 +280,7 @@ def test_the_first_picture_has_the_data_on_its_left_and_the_film_has_only_sample
 
 def test_scale_enlarges_every_picture_and_changes_no_number(run, call):
     options = ["--picture-every", 1, "--epochs"]
-    plain, large = run("plain", *options, 2), run("a", "--scale", 3, *options, 1)
+    plain, large = run("plain", *options, 2), run("a", "--enlarge", 3, *options, 1)
     call(mnist.program, "--out", large, "--resume", "--epochs", 2)  # it goes on with its scale
     for path in (plain / "samples").iterdir():
         enlarged = picture(path).repeat(3, axis=0).repeat(3, axis=1)
@@ -297,7 +297,7 @@ def test_the_curves_are_drawn_while_the_run_goes_on_with_a_row_of_its_latest_sam
         drawn.append((path.name, len(metrics), title, np.array(row)))
 
     monkeypatch.setattr(tinygan.run, "draw_curves", draw)
-    folder = run("a", "--epochs", 5, "--picture-every", 2, "--scale", 2)
+    folder = run("a", "--epochs", 5, "--picture-every", 2, "--enlarge", 2)
     assert [entry[:2] for entry in drawn] == [("curves.png", 2), ("curves.png", 4), ("curves.png", 5)]
     assert "epoch 4 of 5" in drawn[1][2]
     for epoch, (_, _, _, row), scale in zip((2, 4, 5), drawn, (1, 1, 2), strict=True):

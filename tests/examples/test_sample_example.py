@@ -87,7 +87,7 @@ def test_a_runs_folder_is_as_good_as_its_checkpoint(call, checkpoint, tmp_path, 
 def test_scale_enlarges_the_pictures_and_nothing_else(call, run, tmp_path):
     """--nearest needs no --data where the run was given it."""
     folder = run("a", "--smoke", "--epochs", 1)
-    for out, *options in ("plain",), ("large", "--scale", 3):
+    for out, *options in ("plain",), ("large", "--enlarge", 3):
         call(sample.program, folder, "--out", tmp_path / out, "--nearest", "--interpolate", "--backend", "numpy", *options)
     plain, large = tmp_path / "plain", tmp_path / "large"
     assert (plain / "samples.npy").read_bytes() == (large / "samples.npy").read_bytes()
