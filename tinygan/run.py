@@ -53,7 +53,7 @@ from tinygan.errors import ArgumentError, CheckpointError, DataError, Divergence
 from tinygan.figures import draw_curves
 from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
 from tinygan.gan import PRIORS, VARIANTS, Generator, generate
-from tinygan.generators import checkpoint_in, holds_run, load_run, nearest_run, runs_in
+from tinygan.generators import checkpoint_in, existing_checkpoint, holds_run, load_run, nearest_run, runs_in
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
@@ -153,7 +153,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if not args.resume:
         return args
     folder = folder_to_resume(args.out)
-    own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
+    known = options_of(folder) if holds_run(folder) else {}  # in an empty folder a run starts
+    own = {name: value for name, value in known.items() if name in vars(args)}
     words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
     parser.parse_known_args([*words, *sys.argv[1:]])  # so what is in run.json is checked as if it were given
     parser.set_defaults(**own)
@@ -189,8 +190,9 @@ def options_of(path: Path) -> dict[str, Any]:
 def data_of(path: Path) -> str | None:
     """What --data has to be for the data of a run: what the run was given, or SUBSET; None where it was given nothing.
 
-    path   the run's folder, or a checkpoint in it
+    path   the run's folder, or a checkpoint in it. Raises CheckpointError, which names the nearest run, if there is none
     """
+    existing_checkpoint(path)
     found = options_of(path).get("data")
     return found if isinstance(found, str) else None
 
