@@ -364,7 +364,7 @@ class Run:
             if lost and self.resumes:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
-        self.scale = getattr(args, "enlarge", 1)
+        self.scale, self.asked = getattr(args, "enlarge", 1), args.epochs  # as given: a script sets its default later
         self.options = {name: getattr(args, name, None) for name in KEPT}
         if args.data and os.path.exists(args.data):  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
@@ -415,6 +415,9 @@ class Run:
                     f"{self.checkpoint}: after epoch {trainer.epoch} it has the metrics of {len(epochs)} epochs, "
                     f"{str(epochs):.100}: take a different checkpoint, or start a new run"
                 )
+            if (self.asked or trainer.epoch) < trainer.epoch:
+                done = f"--epochs {self.asked}: the run has {trainer.epoch} epochs already"
+                raise CheckpointError(f"{self.folder}: {done}: leave --epochs out, or give more")
             print(f"resumed after epoch {trainer.epoch}", file=sys.stderr)
             self._read_timing()
         else:  # the checkpoint first: whenever this process is killed, a resume never takes the old run for the new one

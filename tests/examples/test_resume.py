@@ -68,6 +68,14 @@ def test_with_the_checkpoint_alone_the_options_that_decide_numbers_are_known(run
     assert numbers(folder) == numbers(whole)
 
 
+def test_fewer_epochs_than_the_run_has_are_refused(run, resume):
+    folder = run("a", "--epochs", 2)
+    before = facts(folder), numbers(folder)
+    with refused("--epochs 1", 2, error=CheckpointError):
+        resume(folder, "--epochs", 1)
+    assert (facts(folder), numbers(folder)) == before
+
+
 def test_a_smoke_run_resumes_as_a_smoke_run(run, resume):
     whole, folder = (run(name, "--smoke", "--epochs", epochs) for name, epochs in (("whole", 3), ("a", 1)))
     resume(folder, "--epochs", 3)
