@@ -400,3 +400,11 @@ def test_the_committed_counts_of_the_reading_follow_from_the_committed_runs():
 )
 def test_the_verdict(values, iterations, distinct, words):
     assert tinygan.run.verdict(values, iterations, distinct, 1000) == words
+
+
+@pytest.mark.parametrize(
+    ("distinct", "n", "words"),
+    [(1, 3, "collapsed to 1 distinct sample"), (2, 3, "learning"), (1, 1, "learning")],
+)
+def test_the_verdict_on_few_samples(distinct, n, words):
+    assert tinygan.run.verdict([-0.3] * 10, 500, distinct, n) == words
