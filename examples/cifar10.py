@@ -26,6 +26,13 @@ SMOKE_SCALE = 40.0
 UNITS = "nats of normalised images (mean 0, length 55), 3,072 values each"
 
 
+class OfTheModel:
+    """In the place of an option's default: which value this is depends on the model."""
+
+    def __str__(self) -> str:
+        return "the model's"
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -35,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", choices=recipes.CIFAR10, help="which of the paper's two models")
-    run.add_options(parser)
+    run.add_options(parser, **dict.fromkeys(recipes.MNIST, OfTheModel()))
     text = "divide the width of every hidden layer by S, and widen the ranges of initial weights to match (default: 1)"
     add("--scale", type=run.positive_number, metavar="S", help=text)
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
@@ -43,9 +50,11 @@ def parse_arguments() -> argparse.Namespace:
     args = run.parse(parser)
     if args.model is None and not args.evaluate:
         parser.error(f"--model is missing: choose {' or '.join(recipes.CIFAR10)}")
-    for name, value in recipes.CIFAR10.get(args.model, {}).items():  # its defaults: which they are depends on the model
-        if getattr(args, name, None) is None:
-            setattr(args, name, SMOKE_SCALE if name == "scale" and args.smoke else value)
+    if args.scale is None and args.smoke:
+        args.scale = SMOKE_SCALE
+    for name, value in recipes.CIFAR10.get(args.model, {}).items():
+        if isinstance(getattr(args, name, None), OfTheModel | None):
+            setattr(args, name, value)
     return args
 
 
@@ -86,7 +95,8 @@ def program() -> None:
             return image_grid(contrast_pixels(gan.G(z)), dataset.image_shape)
 
         if trainer.epoch == 0:
-            folder.save_picture(picture())
+            real = contrast_pixels(normalise_contrast(dataset.train.images[:PICTURE]))
+            folder.save_picture(picture(), image_grid(real, dataset.image_shape))
         while trainer.epoch < args.epochs:
             with folder.timed():
                 row = trainer.train_epoch(folder.after_iteration)

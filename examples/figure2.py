@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from sample import normalised_pixels
 
 from tinygan import Array, DataError, generate, load_cifar10, load_mnist, random_generator, run, to_host
-from tinygan.datasets import Dataset, contrast_pixels, normalise_contrast
+from tinygan.datasets import Dataset, contrast_pixels
 from tinygan.images import enlarge, neighbour_grid, save_png
 
 ROWS, COLUMNS = 6, 8  # of a panel; the last column has the nearest training examples
@@ -29,12 +30,6 @@ FONT, LINE, MARGIN = 14, 20, 12  # pixels: of the titles, and around the panels
 
 def as_they_are(images: Array) -> Array:
     return images
-
-
-def with_normal_contrast(images: Array) -> Array:
-    """CIFAR-10's images as its models see them, as pixels again. A thousand at a time: floats take four times the memory."""
-    blocks = [images[start : start + 1000] for start in range(0, len(images), 1000)]
-    return np.concatenate([contrast_pixels(normalise_contrast(block)) for block in blocks])
 
 
 class Kind(NamedTuple):
@@ -48,7 +43,7 @@ class Kind(NamedTuple):
 
 
 MNIST = Kind("MNIST", load_mnist)
-CIFAR10 = Kind("CIFAR-10", load_cifar10, contrast_pixels, with_normal_contrast)
+CIFAR10 = Kind("CIFAR-10", load_cifar10, contrast_pixels, normalised_pixels)
 KINDS = {"mnist": MNIST, "idx-": MNIST, "cifar10": CIFAR10, "bin-": CIFAR10}
 """By what the name of a data set begins with."""
 

@@ -91,6 +91,16 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """20 records for training, 4 for validation, 10 for the test, of smooth pictures in colour."""
+    folder, rng = tmp_path_factory.mktemp("colours"), np.random.default_rng(0)
+    for name, n in ("data_batch_1", 25), ("test_batch", 10):
+        planes = np.kron(rng.integers(0, 256, (n, 3, 8, 8)), np.ones((4, 4))).astype(np.uint8)
+        (folder / f"{name}.bin").write_bytes(b"".join(bytes([i % 10]) + image.tobytes() for i, image in enumerate(planes)))
+    return folder
+
+
 @pytest.fixture
 def other_data(tmp_path):
     """Fewer images than in `data`, of the same size."""

@@ -158,7 +158,7 @@ def table_of_times(facts: dict[str, Any]) -> str:
 
 
 def tables() -> dict[str, str]:
-    """The tables of BATCH_NORM.md, by the names in their markers."""
+    """The tables of DCGAN.md, by the names in their markers."""
     facts = json.loads(RESULTS.read_text(encoding="utf-8"))
     return {"batch norm": table(facts), "batch norm time": table_of_times(facts)}
 

@@ -145,7 +145,9 @@ def look(gan: GAN, held_out: Array, z: Array) -> Row:
     }
 
 
-def play(args: argparse.Namespace, gan: GAN, trainer: Trainer, until_learns: bool) -> tuple[list[Row], dict[str, float], float]:
+def play(
+    args: argparse.Namespace, gan: GAN, trainer: Trainer, until_learns: bool = False
+) -> tuple[list[Row], dict[str, float], float]:
     """Train, and look at the game every args.every iterations, until the time is up.
 
     Returns the rows, how far each W has gone from its start, in units of its own size, and the minutes.
@@ -164,6 +166,8 @@ def play(args: argparse.Namespace, gan: GAN, trainer: Trainer, until_learns: boo
                 rows.append({"iteration": done} | look(gan, held_out, z))
                 row = rows[-1]
                 print(f"{minutes:6.1f} min " + " ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+                if args.picture:
+                    save_png(args.picture, image_grid(contrast_pixels(gan.G(z[:50])), recipes.IMAGE, 10))
                 learns = abs(row["value"] + np.log(4)) > LEARNS
                 if minutes > args.minutes or (until_learns and learns) or not np.isfinite(row["value"]):
                     gone = {}
@@ -221,10 +225,7 @@ def departed(args: argparse.Namespace, dataset: Dataset) -> tuple[GAN, Trainer]:
 def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
     """Train with a departure, for some minutes."""
     gan, trainer = departed(args, dataset)
-    rows, gone, minutes = play(args, gan, trainer, until_learns=False)
-    z = gan.noise(Streams(args.seed, 0)["picture"], 50, gan.G.dtype)
-    if args.picture:
-        save_png(args.picture, image_grid(contrast_pixels(gan.G(z)), dataset.image_shape, 10))
+    rows, gone, minutes = play(args, gan, trainer)
     names = ("adam", "learning_rate", "batch_size", "calm", "discriminator_gain", "sigmoids", "deconvolution", "generator_rate")
     departure = {name: getattr(args, name) for name in names}
     return {"name": args.name, "departure": departure, "rows": rows, "gone": gone, "minutes": round(minutes, 2)}
@@ -236,11 +237,6 @@ def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
 def moved(rows: Sequence[Row]) -> int | None:
     """The iteration at which the mean logits of data and samples were first seen further apart than MOVED."""
     return next((row["iteration"] for row in rows if abs(row["gap"]) > MOVED), None)
-
-
-def speed(record: dict[str, Any], name: str) -> float:
-    """Σ‖∇‖² of one player, of one minibatch: by its own update its cost falls by η times as much."""
-    return float(sum(p["gradient"] ** 2 for p in record["networks"][name]["parameters"]))
 
 
 def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -267,15 +263,33 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
         game = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
         optimiser = f"Adam, β₁ {d['adam']:g}" if d["adam"] else "momentum"
         rates = f"{d['learning_rate']:g}, {d['learning_rate'] * d['generator_rate']:g}"
-        ranges = f"{d['discriminator_gain'] or 'as released'}, × {d.get('sigmoids', 1):g}, × {d['deconvolution']:g}"
+        ranges = f"{d['discriminator_gain'] or 'as released'}, × {d['sigmoids']:g}, × {d['deconvolution']:g}"
         size = f"{last['sample_size']:.2f}, {last['variety']:.2f}"
-        facts = [record["name"], ranges, optimiser, rates, d["batch_size"], last["iteration"], f"{record['minutes']:.0f}"]
+        facts = [
+            record["name"],
+            record["seed"],
+            ranges,
+            optimiser,
+            rates,
+            d["batch_size"],
+            last["iteration"],
+            f"{record['minutes']:.0f}",
+        ]
         rows["search"].append([*facts, game, f"{last['value']:.2f}", size])
     columns = {
         "start": ("weights", "spread of the layer's outputs", "‖∇W‖", "η‖∇W‖/‖W‖"),
         "flow": ("scale", "m", "c", "iterations of the plateau, × c", "then D(x), D(G(z))", "minutes"),
         "search": (
-            *("name", "D's gain, G's sigmoids, deconvolution", "optimiser", "η of D, of G", "m", "iterations", "minutes"),
+            *(
+                "name",
+                "seed",
+                "D's gain, G's sigmoids, deconvolution",
+                "optimiser",
+                "η of D, of G",
+                "m",
+                "iterations",
+                "minutes",
+            ),
             *("D(x), D(G(z))", "V", "size, spread of samples"),
         ),
     }
@@ -304,7 +318,7 @@ def main() -> None:
     add("--sigmoids", type=float, default=1.0, help="search: what the range of the sigmoids' weights is multiplied by")
     add("--deconvolution", type=float, default=1.0, help="search: what the deconvolution's range is multiplied by")
     add("--calm", action="store_true", help="search: no dropout in D while G is trained")
-    add("--picture", type=Path, help="search: where to draw 50 samples at the end")
+    add("--picture", type=Path, help="where to draw 50 samples at each look")
     add("--record", action="store_true", help="keep the record in benchmarks/results/plateau.json")
     args = parser.parse_args()
     if args.what == "tables":

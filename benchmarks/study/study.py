@@ -31,6 +31,7 @@ import anneal
 import balance
 import batch_norm
 import evaluator
+import growth
 import numpy as np
 from PIL import Image
 from records import RESULTS, departures, figures, filled, markdown_table, read_records, score
@@ -44,7 +45,7 @@ from tinygan.figures import as_pixels, figure_and_axes
 PLOT = "curves.png"  # in the folder of the results
 ROOT = Path(__file__).parents[2]
 README, STUDY = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md"
-ANCHORS, BATCH_NORM = STUDY.with_name("ANCHORS.md"), STUDY.with_name("BATCH_NORM.md")
+ANCHORS, DCGAN = STUDY.with_name("ANCHORS.md"), STUDY.with_name("DCGAN.md")
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
@@ -400,7 +401,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "runs": table_of_runs(records),
         },
         ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
-        BATCH_NORM: batch_norm.tables(),
+        DCGAN: batch_norm.tables() | {"growth": growth.table(read_records(growth.RESULTS))},
     }
 
 

@@ -15,11 +15,15 @@ from helpers import SameDraws
 from tinygan import (
     Adam,
     BatchNorm,
+    ChannelMaxout,
+    Conv2d,
+    ConvTranspose2d,
     Dropout,
     Generator,
     LeakyReLU,
     Linear,
     Maxout,
+    MaxPool2d,
     MomentumSGD,
     Network,
     Noise,
@@ -62,7 +66,7 @@ x, dy = rng.standard_normal((m, n_in)), rng.standard_normal((m, n_out))
 W, b = rng.standard_normal((n_in, n_out)), rng.standard_normal(n_out)
 
 
-def run(layer, dy, **params):
+def run(layer, dy, x=x, **params):
     """y, ∂L/∂x, and ∂L/∂ each parameter."""
     net = Network([layer], dtype=np.float64)
     for key, value in params.items():
@@ -150,6 +154,103 @@ def reshape():
     y, dx = run(Reshape((2, 2)), dy)
     yield y, x.reshape(m, 2, 2)
     yield dx, dy.reshape(x.shape)
+
+
+def windows(x_shape, kernel, stride, padding):
+    """A (places, values of a window, values of an image): A[r, k, i] = 1 where value k of the window at place r is value i."""
+    (h, w, c), (kh, kw) = x_shape, kernel
+    places = [(i, j) for i in range(0, h + 2 * padding - kh + 1, stride) for j in range(0, w + 2 * padding - kw + 1, stride)]
+    A = np.zeros((len(places), kh * kw * c, h * w * c))
+    for r, (top, left) in enumerate(places):
+        for k, (u, v, channel) in enumerate(np.ndindex(kh, kw, c)):
+            row, column = top + u - padding, left + v - padding
+            if 0 <= row < h and 0 <= column < w:  # else it is a zero of the padding
+                A[r, k, (row * w + column) * c + channel] = 1
+    return A
+
+
+@printed(
+    Conv2d,
+    "y[i, j, o] = b[o] + Σ_{u, v, c} W[u, v, c, o] x[s i + u − p, s j + v − p, c]",
+    "h' = ⌊(h + 2p − kh)/s⌋ + 1",
+    "y = A(x) W + b",
+    "∂L/∂W = A(x)ᵀ dy",
+    "∂L/∂b = Σ dy",
+    "∂L/∂x = Aᵀ(dy Wᵀ)",
+)
+def convolution():
+    (h, w, c), (kh, kw), s, p = (5, 4, 3), (2, 3), 2, 1
+    x, dy = rng.standard_normal((m, h, w, c)), rng.standard_normal((m, 3, 2, n_out))
+    W, b = rng.standard_normal((kh, kw, c, n_out)), rng.standard_normal(n_out)
+    y, dx, dW, db = run(Conv2d(c, n_out, (kh, kw), stride=s, padding=p), dy, x, W=W, b=b)
+    yield y.shape[1], (h + 2 * p - kh) // s + 1
+    around = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))  # its row 0 is row −p of x
+    for i, j in np.ndindex(3, 2):
+        yield y[:, i, j], b + np.einsum("uvco,muvc->mo", W, around[:, s * i : s * i + kh, s * j : s * j + kw])
+    A, rows, flat = windows((h, w, c), (kh, kw), s, p), dy.reshape(m, -1, n_out), W.reshape(-1, n_out)
+    Ax = np.einsum("rki,mi->mrk", A, x.reshape(m, -1))
+    yield y.reshape(rows.shape), Ax @ flat + b
+    yield dW.reshape(flat.shape), np.einsum("mrk,mro->ko", Ax, rows)
+    yield db, rows.sum(axis=(0, 1))
+    yield dx.reshape(m, -1), np.einsum("rki,mrk->mi", A, rows @ flat.T)
+
+
+@printed(
+    ConvTranspose2d,
+    "y[r, q, o] = b[o] + Σ W[u, v, o, c] x[i, j, c], over all i, j, u, v, c with s i + u − p = r and s j + v − p = q",
+    "h' = s (h − 1) + kh − 2p",
+    "y = Aᵀ(x Wᵀ) + b",
+    "∂L/∂W = A(dy)ᵀ x",
+    "∂L/∂b = Σ dy",
+    "∂L/∂x = A(dy) W",
+)
+def transposed_convolution():
+    (h, w, c), (kh, kw), s, p = (3, 2, 4), (3, 2), 2, 1
+    x, dy = rng.standard_normal((m, h, w, c)), rng.standard_normal((m, 5, 2, n_out))
+    W, b = rng.standard_normal((kh, kw, n_out, c)), rng.standard_normal(n_out)
+    y, dx, dW, db = run(ConvTranspose2d(c, n_out, (kh, kw), stride=s, padding=p), dy, x, W=W, b=b)
+    yield y.shape[1:3], (s * (h - 1) + kh - 2 * p, s * (w - 1) + kw - 2 * p)
+    summed = np.tile(b, (m, 5, 2, 1))
+    for i, j, u, v in np.ndindex(h, w, kh, kw):
+        r, q = s * i + u - p, s * j + v - p
+        if 0 <= r < 5 and 0 <= q < 2:
+            summed[:, r, q] += x[:, i, j] @ W[u, v].T
+    yield y, summed
+    A, rows, flat = windows(y.shape[1:], (kh, kw), s, p), x.reshape(m, -1, c), W.reshape(-1, c)
+    Ady = np.einsum("rki,mi->mrk", A, dy.reshape(m, -1))
+    yield y, b + np.einsum("rki,mrk->mi", A, rows @ flat.T).reshape(y.shape)
+    yield dW.reshape(flat.shape), np.einsum("mrk,mrc->kc", Ady, rows)
+    yield db, dy.sum(axis=(0, 1, 2))
+    yield dx.reshape(rows.shape), Ady @ flat
+
+
+@printed(
+    MaxPool2d,
+    "y[i, j, c] = max over 0 ≤ u, v < size of x[s i + u, s j + v, c]",
+    "h' = 1 + ⌈(h − size)/s⌉",
+    "∂y/∂x = 1 at the largest value of the window, else 0",
+)
+def pooling():
+    h, size, s = 5, 2, 2  # the last window hangs over the edge
+    x, dy = rng.standard_normal((m, h, h, 3)), rng.standard_normal((m, 3, 3, 3))
+    y, dx = run(MaxPool2d(size, s), dy, x)
+    yield y.shape[1], 1 + math.ceil((h - size) / s)
+    expected = np.zeros_like(x)
+    for i, j in np.ndindex(3, 3):
+        here = (slice(None), slice(s * i, s * i + size), slice(s * j, s * j + size))
+        largest = x[here].max(axis=(1, 2), keepdims=True)
+        yield y[:, i, j], largest[:, 0, 0]
+        expected[here] += (x[here] == largest) * dy[:, i : i + 1, j : j + 1]
+    yield dx, expected
+
+
+@printed(ChannelMaxout, "y[…, j] = maxᵢ x[…, i·n + j]", "∂yⱼ/∂xᵢⱼ = 1 for the largest piece, else 0")
+def maxout_over_channels():
+    x, dy = rng.standard_normal((m, 2, 2, p * n_out)), rng.standard_normal((m, 2, 2, n_out))
+    y, dx = run(ChannelMaxout(p), dy, x)
+    pieces = np.stack([x[..., i * n_out : (i + 1) * n_out] for i in range(p)])
+    yield y, pieces.max(axis=0)
+    yield dx, np.concatenate(list((pieces == pieces.max(axis=0)) * dy), axis=-1)
 
 
 @printed(

@@ -3,9 +3,11 @@
 import json
 
 import dcgan
+import growth
 import numpy as np
 import progressive
 import pytest
+import records
 from helpers import refused
 from PIL import Image
 
@@ -118,17 +120,24 @@ def test_the_grown_nets_are_those_of_the_dcgan():
         assert network.describe() == whole.describe()
 
 
-def test_a_run_measures_both_and_is_repeated_to_the_bit(call, pictures, tmp_path, capsys):
+def test_a_run_measures_both_and_is_repeated_to_the_bit(call, pictures, tmp_path, capsys, monkeypatch):
     found = []
     for out in tmp_path / "a", tmp_path / "b":
         call(progressive.program, "--data", pictures, "--width", 4, "--length", 0.005, "--out", out)
         facts = json.loads((out / "results.json").read_text())
-        for name, n in ("grown", 2 + 2 + 2 + 2 + 2), ("at once", 8):
+        for name, n in ("grown", 2 + 2 + 2 + 2 + 2), ("at once", 10):
             assert sum(iterations for *_, iterations in facts[name]["phases"]) == n
             assert facts[name].pop("cpu_seconds") >= 0
             assert {"evaluation", "distinct_samples", "distinct_data"} < facts[name].keys()
         found.append(((out / "progressive.png").read_bytes(), facts))
     assert found[0] == found[1]
+    monkeypatch.setattr(records, "DATA", f"idx-{pictures.name}")
+    record = growth.take_in(tmp_path / "a")
+    assert record["command"] == "python examples/progressive.py --seed 0 --length 0.005"
+    *_, grown, once = growth.table([record]).splitlines()
+    for line, kind, iterations in (grown, "grown", "2 + 2 + 2 + 2 + 2"), (once, "at once", "10"):
+        assert line.startswith(f"| 0 | {kind} | {iterations} | ")
+        assert line.endswith(f" | {facts[kind]['distinct_samples']} |")
     with Image.open(tmp_path / "a" / "progressive.png") as picture:
         assert picture.size == (2 + progressive.SHOWN * 14, 2 + (len(progressive.PHASES) + 1) * 10)
     assert "distinct" in capsys.readouterr().out

@@ -180,7 +180,7 @@ def _advice(folder: Path, others: Counter[str]) -> str:
         if ending in first:
             return f"{found}: unpack {first[ending]}, and name the folder that comes out of it"
     if ".bin" in first:
-        return f"{found}: load_cifar10 reads CIFAR-10's; or name a folder of PNG or JPEG files"
+        return f"{found}: load_cifar10 and examples/cifar10.py take CIFAR-10's; or name a folder of PNG or JPEG files"
     if any(ending in others for ending in OTHER_PICTURES):
         return f"{found}: convert them to PNG"
     return f"{found}: name a folder of PNG or JPEG files, a .npy file, or an IDX file"

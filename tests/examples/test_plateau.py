@@ -1,0 +1,98 @@
+"""benchmarks/study/plateau.py, on narrow nets: what it measures at the start, its training in larger steps, its departures."""
+
+import argparse
+
+import numpy as np
+import plateau
+import pytest
+
+from tinygan import Adam, Linear, Network, load_cifar10
+from tinygan.layers import Dropout
+
+
+def arguments(**changed):
+    plain = {"scale": 200.0, "seed": 0, "minutes": 1.0, "every": 2, "batch_size": 5, "faster": 1.0, "picture": None}
+    plain |= {"name": "a", "learning_rate": 0.004, "generator_rate": 1.0, "adam": 0.0, "discriminator_gain": 0.0}
+    return argparse.Namespace(**plain | {"sigmoids": 1.0, "deconvolution": 1.0, "calm": False} | changed)
+
+
+@pytest.fixture
+def dataset(colours):
+    return load_cifar10(colours)
+
+
+def test_a_spread_is_over_the_rows_alone_and_without_dropout():
+    network = Network([Dropout(0.5), Linear(2, 2, bias=[100.0, -100.0])], dtype=np.float64)
+    network.layers[1].W[...] = [[3, 0], [0, 4]]
+    x = np.array([[1.0, 5], [-1, 5]])
+    assert plateau.spreads(network, x) == [pytest.approx(3 / 2**0.5)]  # of 3 in one output, and of none in the other
+
+
+def test_the_start_of_a_player(dataset, monkeypatch):
+    monkeypatch.setattr(plateau, "MINIBATCHES", 2)
+    monkeypatch.setitem(plateau.recipes.CIFAR10["convolutional"], "batch_size", 5)
+    record = plateau.start(arguments(), dataset)
+    _, gan, _ = plateau.game(arguments(), dataset)
+    for name, network in ("G", gan.G), ("D", gan.D):
+        found = {p["name"]: p for p in record["networks"][name]["parameters"]}
+        assert list(found) == list(network.parameters())
+        for key, values in network.parameters().items():
+            assert found[key]["size"] == pytest.approx(float(np.linalg.norm(values)), rel=1e-5)
+            assert 0 < found[key]["mean_gradient"] < found[key]["gradient"]  # two minibatches disagree in part
+            assert found[key]["change"] == pytest.approx(0.004 * found[key]["gradient"])
+    assert record["logit"]["data"] < 1e-4
+    table = plateau.tables([{"what": "start"} | record])["start"].splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == [
+        *("| G.0.W", "| G.2.W", "| G.5.W", "| D.2.W", "| D.6.W", "| D.10.W", "| D.15.W", "| D.17.W"),
+    ]
+
+
+def test_larger_steps_take_the_schedules_with_them(dataset, monkeypatch):
+    seen = {}
+
+    def play(args, gan, trainer, until_learns):
+        optimizer = gan.D_optimizer
+        seen["eta"] = optimizer.learning_rate(1), optimizer.learning_rate(11)
+        seen["mu"] = trainer.momentum(1), trainer.momentum(1 + 249 / 50)
+        return [], {}, 0.0
+
+    monkeypatch.setattr(plateau, "play", play)
+    plateau.flow(arguments(faster=50.0), dataset)
+    assert seen["eta"] == pytest.approx((0.2, 0.2 / 1.000004**500))
+    assert seen["mu"] == pytest.approx((0.5, 0.7))
+
+
+def test_a_training_is_looked_at_and_ends_when_V_moves(dataset, tmp_path):
+    args = arguments(minutes=0.0, picture=tmp_path / "a.png")
+    rows, gone, _ = plateau.play(args, *plateau.departed(args, dataset))
+    assert [row["iteration"] for row in rows] == [0, 1]
+    assert rows[0]["value"] == pytest.approx(-np.log(4), abs=1e-4)
+    assert set(gone) == {"G.0.W", "G.2.W", "G.5.W", "D.2.W", "D.6.W", "D.10.W", "D.15.W", "D.17.W"}
+    assert all(0 < share < 1e-2 for share in gone.values())
+    assert (tmp_path / "a.png").exists()
+    gan, trainer = plateau.departed(arguments(discriminator_gain=3.0), dataset)
+    rows, _, _ = plateau.play(arguments(), gan, trainer, until_learns=True)
+    assert rows[-1]["iteration"] == 2
+    assert abs(rows[-1]["value"] + np.log(4)) > plateau.LEARNS
+
+
+def test_what_ends_a_plateau():
+    rows = [{"iteration": i, "gap": gap} for i, gap in ((0, 1e-5), (4, -9e-3), (8, -2e-2), (12, 3.0))]
+    assert plateau.moved(rows) == 8
+    assert plateau.moved(rows[:2]) is None
+
+
+def test_each_departure_changes_what_it_names(dataset):
+    plain, _ = plateau.departed(arguments(), dataset)
+    gan, _ = plateau.departed(
+        arguments(discriminator_gain=0.5, sigmoids=5.0, deconvolution=3.0, learning_rate=0.01, generator_rate=40.0), dataset
+    )
+    for i in 2, 6, 10:  # the others have few weights here
+        n = int(np.prod(gan.D.layers[i].W.shape[:-1]))
+        assert abs(gan.D.layers[i].W).max() == pytest.approx(0.5 * (3 / n) ** 0.5, rel=0.05)
+    for i, factor in (0, 1), (2, 5), (5, 3):
+        np.testing.assert_allclose(gan.G.layers[i].W, factor * plain.G.layers[i].W, rtol=1e-5)
+    assert (gan.D_optimizer.learning_rate_at(1), gan.G_optimizer.learning_rate_at(1)) == (0.01, pytest.approx(0.4))
+    gan, _ = plateau.departed(arguments(adam=0.5, learning_rate=1e-4, generator_rate=10.0), dataset)
+    assert isinstance(gan.G_optimizer, Adam)
+    assert (gan.D_optimizer.learning_rate_at(1), gan.G_optimizer.learning_rate_at(1)) == (1e-4, pytest.approx(1e-3))
