@@ -180,7 +180,9 @@ def options_of(path: Path) -> dict[str, Any]:
         settings = load_checkpoint(checkpoint).configuration
     data = str(settings.get("data"))
     options = {name: value for name, value in settings.items() if name not in FREE} | {"smoke": data.endswith(SMOKE)}
-    options |= {name: value for name, value in facts["options"].items() if name in KEPT}
+    # The run.json of a finished run whose checkpoint is gone may be of a run that was being overwritten: it says less.
+    kept = KEPT if checkpoint.exists() or not facts["results"] else ("data",)
+    options |= {name: value for name, value in facts["options"].items() if name in kept}
     if not options.get("data") and data.removesuffix(SMOKE) == SUBSET:  # MNIST may be there by now
         options["data"] = SUBSET
     return options
@@ -390,8 +392,12 @@ class Run:
             write_json(self.folder / "run.json", self.facts)
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
             command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
-            kept = "the last checkpoint is kept. Resume" if self.checkpoint.exists() else "no checkpoint yet. Start again"
-            print(f"\nstopped; {kept} with\n  {command}", file=sys.stderr)
+            words = f"there is no checkpoint yet. Start again with\n  {command}"
+            if self.checkpoint.exists():
+                words = f"the last checkpoint is kept. Resume with\n  {command}"
+            elif not holds_run(self.folder):
+                words = "its folder is gone"
+            print(f"\nstopped; {words}", file=sys.stderr)
             if issubclass(kind, KeyboardInterrupt):
                 raise Stopped from None
 

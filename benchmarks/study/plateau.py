@@ -265,13 +265,31 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
         rates = f"{d['learning_rate']:g}, {d['learning_rate'] * d['generator_rate']:g}"
         ranges = f"{d['discriminator_gain'] or 'as released'}, × {d['sigmoids']:g}, × {d['deconvolution']:g}"
         size = f"{last['sample_size']:.2f}, {last['variety']:.2f}"
-        facts = [record["name"], ranges, optimiser, rates, d["batch_size"], last["iteration"], f"{record['minutes']:.0f}"]
+        facts = [
+            record["name"],
+            record["seed"],
+            ranges,
+            optimiser,
+            rates,
+            d["batch_size"],
+            last["iteration"],
+            f"{record['minutes']:.0f}",
+        ]
         rows["search"].append([*facts, game, f"{last['value']:.2f}", size])
     columns = {
         "start": ("weights", "spread of the layer's outputs", "‖∇W‖", "η‖∇W‖/‖W‖"),
         "flow": ("scale", "m", "c", "iterations of the plateau, × c", "then D(x), D(G(z))", "minutes"),
         "search": (
-            *("name", "D's gain, G's sigmoids, deconvolution", "optimiser", "η of D, of G", "m", "iterations", "minutes"),
+            *(
+                "name",
+                "seed",
+                "D's gain, G's sigmoids, deconvolution",
+                "optimiser",
+                "η of D, of G",
+                "m",
+                "iterations",
+                "minutes",
+            ),
             *("D(x), D(G(z))", "V", "size, spread of samples"),
         ),
     }

@@ -469,6 +469,6 @@ def test_distinct_counts_images_that_are_further_apart_than_the_radius():
 
 
 @pytest.mark.slow
-def test_the_smoke_run_exercises_everything_in_15_seconds(tmp_path):
-    assert "too early to tell" in run_example("mnist.py", "--smoke", "--out", tmp_path / "smoke", timeout=15)
+def test_the_smoke_run_exercises_everything(tmp_path):
+    assert "too early to tell" in run_example("mnist.py", "--smoke", "--out", tmp_path / "smoke")
     assert (tmp_path / "smoke" / "samples.gif").exists()

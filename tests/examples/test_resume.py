@@ -52,12 +52,14 @@ def test_what_is_free_may_be_given_again(run, resume):
 
 
 def test_a_run_without_a_checkpoint_starts_again_with_its_own_options(run, resume):
-    folder = run("a", *OWN, "--epochs", 2)
+    folder = run("a", *OWN, "--epochs", 2, "--picture-every", 1)
     before = numbers(folder)
     (folder / "checkpoint.npz").unlink()
+    stopped = {name: value for name, value in facts(folder).items() if name != "results"}
+    (folder / "run.json").write_text(json.dumps(stopped))
     resume(folder)
     assert numbers(folder) == before
-    assert facts(folder)["epochs"] == 2
+    assert (facts(folder)["epochs"], facts(folder)["every"]["picture"]) == (2, 1)
 
 
 def test_with_the_checkpoint_alone_the_options_that_decide_numbers_are_known(run, resume, data):

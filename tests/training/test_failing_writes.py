@@ -232,7 +232,7 @@ def a_run_fails(run, tmp_path, fault, n, whole):
         load_checkpoint(file)
     if message is not None:
         with contextlib.redirect_stderr(io.StringIO()):
-            run("a", *OPTIONS, "--resume")
+            run("a", *OPTIONS, *["--resume"] * folder.exists())  # without a folder there is nothing to resume
     if message is not None or disk.how != "removed":
         assert results(folder) == whole, f"call {n}, {disk.calls}"
     return disk.calls, "finished" if message is None else "stopped"
