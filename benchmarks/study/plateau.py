@@ -263,13 +263,13 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
             for stage, p in zip(stages, weights, strict=True):
                 change = p["change"] / p["size"]
                 rows["start"].append([f"{name}.{p['name']}", f"{stage['spread']:.1e}", f"{p['gradient']:.1e}", f"{change:.1e}"])
-    for record in sorted(flows, key=lambda record: (-record["scale"], record["faster"])):
+    for record in sorted(flows, key=lambda record: (-record["scale"], record["momentum"] or 0, record["faster"])):
         found, c = moved(record["rows"]), record["faster"]
         seen = f"{found} × {c:g} = {found * c:,.0f}" if found else f"not within {record['rows'][-1]['iteration'] * c:,.0f}"
         last = record["rows"][-1]
         ends = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
         sizes = f"{record['scale']:g}", record["batch_size"], momentum_of(record), f"{c:g}"
-        rows["flow"].append([*sizes, seen, ends, f"{record['minutes']:.0f}"])
+        rows["flow"].append([*sizes, seen, ends, f"{record['minutes']:.1f}"])
     for record in tries:
         d, first, last = record["departure"], record["rows"][0], record["rows"][-1]
         game = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
