@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def name_of(layer: Layer) -> str:
-    """A short name: "conv 8×8, 64" for Conv2d(3, 64, 8, padding=4)."""
+    """A short name: "conv 8×8" for Conv2d(3, 64, 8, padding=4)."""
     kind = type(layer).__name__
     if hasattr(layer, "kernel"):
         return f"{'deconv' if kind == 'ConvTranspose2d' else 'conv'} {layer.kernel[0]}×{layer.kernel[1]}"
