@@ -40,7 +40,7 @@ def program() -> None:
     args = parse_arguments()
     xp = get_backend(args.backend)
     if args.evaluate:
-        size = args.size or load_checkpoint(run.checkpoint_in(args.evaluate)).configuration.get("size")
+        size = args.size or load_checkpoint(run.existing_checkpoint(args.evaluate)).configuration.get("size")
         return run.evaluate_checkpoint(args.evaluate, load_data(args.data or run.data_of(args.evaluate), size=size), xp)
     with run.Run("mnist", args) as folder:
         dataset = load_data(args.data, size=args.size, download=not args.smoke)

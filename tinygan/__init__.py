@@ -10,7 +10,9 @@
     data       load_mnist load_cifar10 load_images read_idx write_idx pixels
     samples    generate(generator, n, seed), load_generator("runs/…").sample(n, seed), image_grid makes a picture
     measure    evaluate(samples, validation, test): the paper's log-likelihood; ParzenWindow select_sigma
+    figures    figures.curves(metrics) draws a run: its costs, V, D(x) and D(G(z)), by epoch
     checks     check_layer(MyLayer(3, 4), (5, 3)) and check_gradient compare derivatives with numeric ones
+               testing.parametrize_layers makes tests of them for pytest
     errors     TinyganError, and its kinds: ArgumentError DataError CheckpointError DivergenceError …
 
 Rows are examples: images are flat, (n, 784), with values in [0, 1]. Functions that draw once take an integer as a seed.
@@ -70,6 +72,7 @@ if TYPE_CHECKING:  # each of these modules is imported when one of its names is 
 LATER = {  # the same names, for Python
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
     "datasets": ("load_cifar10", "load_images", "load_mnist", "read_idx", "write_idx"),
+    "figures": (),
     "generators": ("load_generator",),
     "gradcheck": ("check_gradient", "check_layer"),
     "images": ("image_grid",),
@@ -77,6 +80,7 @@ LATER = {  # the same names, for Python
     "recipes": ("AuthorsUniform", "authors_stream"),
     "training": ("Model", "Trainer", "guard"),
     "run": (),  # tinygan.run needs no import of its own, as the modules above
+    "testing": (),
 }
 
 __version__ = "0.1.0"

@@ -157,13 +157,16 @@ def array_module(xp: Any) -> ModuleType:
     return module
 
 
-def generator(rng: Any, name: str = "rng") -> Any:
+def generator(rng: Any, name: str = "rng", reason: str = "a seed would draw the same each time") -> Any:
     """A generator of random numbers. An integer is refused, since each call would draw the same numbers."""
     if not hasattr(rng, "integers"):
-        raise ArgumentError(
-            f"{name} must be a generator, random_generator(xp, seed), not {shown(rng)}: a seed would draw the same each time"
-        )
+        raise ArgumentError(f"{name} must be a generator, random_generator(xp, seed), not {shown(rng)}: {reason}")
     return rng
+
+
+def seed_or_generator(rng: Any) -> Any:
+    """A generator of random numbers, where an integer, which is no generator, would be a seed."""
+    return generator(rng, reason="or give an integer, the seed of a new one")
 
 
 def stream(streams: Any, purpose: str) -> Any:

@@ -96,7 +96,8 @@ def parameter_count(
 
 def summary(layers: Sequence[Layer], shape: Sequence[int] | None, dtype: npt.DTypeLike, xp: ArrayModule) -> str:
     """The table of Network.summary. The shapes are those of a forward pass of one row of zeros."""
-    row = shape if shape is not None else next(([layer.n_in] for layer in layers if hasattr(layer, "n_in")), None)
+    first, guess = next(((i, [layer.n_in]) for i, layer in enumerate(layers) if hasattr(layer, "n_in")), (0, None))
+    row = guess if shape is None else shape
     shapes = []
     if row is not None:
         x = xp.zeros((1, *checks.sizes("shape", row)), dtype)
@@ -107,6 +108,7 @@ def summary(layers: Sequence[Layer], shape: Sequence[int] | None, dtype: npt.DTy
             except (ValueError, IndexError) as error:  # an ArgumentError, or NumPy's own
                 if shape is not None:
                     raise ArgumentError(f"layer {i}, {layer!r}, does not take rows of shape {x.shape[1:]}: {error}") from error
+                shapes = shapes if i > first else []  # what does not reach the layer that it is guessed from is no input
                 break
             shapes.append(x.shape)
     outputs = [f"({', '.join(['m', *map(str, each[1:])])})" for each in shapes] + ["?"] * (len(layers) + 1 - len(shapes))

@@ -83,7 +83,7 @@ def generate(generator: Generator, n: int, rng: Rng | int = 0) -> Array:
     """
     G, noise = checks.having("generator", generator, ("network", "noise"), "Generator(network, noise)").network, generator.noise
     checks.integer("the number of samples", n)
-    drawn = random_generator(G.xp, rng, "samples") if isinstance(rng, int | np.integer) else checks.generator(rng)
+    drawn = random_generator(G.xp, rng, "samples") if isinstance(rng, int | np.integer) else checks.seed_or_generator(rng)
     sizes = (min(BLOCK, n - start) for start in range(0, n, BLOCK))
     return G.xp.concatenate([G(noise(drawn, size, G.dtype)) for size in sizes])
 

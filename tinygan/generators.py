@@ -38,7 +38,7 @@ def load_run(
 ) -> tuple[Checkpoint, Generator]:
     """The checkpoint at path, or in the folder of a run, and its generator: see load_generator."""
     own = [_layer_class(layer) for layer in ([layers] if isinstance(layers, str | type) else layers)]
-    path = _existing_checkpoint(Path(path))
+    path = existing_checkpoint(Path(path))
     checkpoint = load_checkpoint(path)
     theta, architecture = checkpoint.vectors.get("G.theta"), checkpoint.architecture.get("G")
     if theta is None or architecture is None:
@@ -75,8 +75,8 @@ def checkpoint_in(path: str | os.PathLike[str]) -> Path:
     return path / "checkpoint.npz" if path.is_dir() else path
 
 
-def _existing_checkpoint(path: Path) -> Path:
-    """The same. Raises CheckpointError, which names the nearest run, if there is none."""
+def existing_checkpoint(path: Path) -> Path:
+    """The same, if it is there. Raises CheckpointError, which names the nearest run, if not."""
     checkpoint = checkpoint_in(path)
     if checkpoint.exists():
         return checkpoint

@@ -33,8 +33,12 @@ def layer_named(name: str) -> Layer:
     """The layer that "module:name" names: a class without arguments, a function that returns the layer, or the layer."""
     module_name, _, attribute = name.partition(":")
     if module_name.endswith(".py") or "/" in module_name or "\\" in module_name:
-        dotted = re.sub(r"[/\\]+", ".", re.sub(r"^\.[/\\]|\.py$", "", module_name))
-        raise ArgumentError(f"{name} has the path of a file: write the name of the module, {dotted}:{attribute or 'MyLayer'}")
+        path = re.sub(r"^\.[/\\]|\.py$", "", module_name)
+        folder, last = os.path.split(path)
+        away = os.path.isabs(path) or path.startswith("..")  # no name of a module leads there from the current folder
+        remedy = f"in {folder}, write the name of the module" if away else "write the name of the module"
+        dotted = last if away else re.sub(r"[/\\]+", ".", path)
+        raise ArgumentError(f"{name} has the path of a file: {remedy}, {dotted}:{attribute or 'MyLayer'}")
     if not all(part.isidentifier() for part in (*module_name.split("."), *attribute.split("."))):
         module_name, _, attribute = name.rpartition(".")
         guess = f"{module_name}:{attribute}" if module_name and ":" not in name else "MODULE:NAME, such as mylayers:Softplus"

@@ -54,9 +54,9 @@ def verdict(values: Sequence[float], iterations: int, distinct: int, n: int) -> 
     D has won if V > −0.01 nats, as the mean of the last two epochs: the maximum of V is 0, where D is sure and right. This is
     said after 1,000 iterations at the earliest. In the first epoch D is ahead of every G.
 
-    G has collapsed if fewer than one sample in ten is distinct, and D has won or 5,000 iterations were done. Every G begins
-    with samples that are alike. So without these two it is too early to tell. It is also too early if V never was further
-    than 0.05 from −log 4: D has not learned yet.
+    G has collapsed if fewer than one sample in ten is distinct, or only one of several, and D has won or 5,000 iterations were
+    done. Every G begins with samples that are alike. So without these two it is too early to tell. It is also too early if V
+    never was further than 0.05 from −log 4: D has not learned yet.
 
     benchmarks/study/reading.py counts how often this was wrong in the committed runs.
     """
@@ -65,7 +65,7 @@ def verdict(values: Sequence[float], iterations: int, distinct: int, n: int) -> 
         words, collapsed = ["D has won: G is stuck"], True
     else:
         words, collapsed = [], done >= PATIENCE and any(abs(value + np.log(4)) >= 0.05 for value in values)
-    if distinct < n / 10:
+    if distinct < max(n / 10, min(n, 2)):
         words.append(f"collapsed to {distinct} distinct sample{'s' * (distinct > 1)}" if collapsed else "too early to tell")
     return " and ".join(words) or "learning"
 

@@ -53,7 +53,7 @@ from tinygan.errors import ArgumentError, CheckpointError, DataError, Divergence
 from tinygan.figures import draw_curves
 from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
 from tinygan.gan import PRIORS, VARIANTS, Generator, generate
-from tinygan.generators import checkpoint_in, holds_run, load_run, nearest_run, runs_in
+from tinygan.generators import checkpoint_in, existing_checkpoint, holds_run, load_run, nearest_run, runs_in
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
@@ -153,7 +153,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if not args.resume:
         return args
     folder = folder_to_resume(args.out)
-    own = {name: value for name, value in options_of(folder).items() if name in vars(args)}
+    known = options_of(folder) if holds_run(folder) else {}  # in an empty folder a run starts
+    own = {name: value for name, value in known.items() if name in vars(args)}
     words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
     parser.parse_known_args([*words, *sys.argv[1:]])  # so what is in run.json is checked as if it were given
     parser.set_defaults(**own)
@@ -191,8 +192,9 @@ def options_of(path: Path) -> dict[str, Any]:
 def data_of(path: Path) -> str | None:
     """What --data has to be for the data of a run: what the run was given, or SUBSET; None where it was given nothing.
 
-    path   the run's folder, or a checkpoint in it
+    path   the run's folder, or a checkpoint in it. Raises CheckpointError, which names the nearest run, if there is none
     """
+    existing_checkpoint(path)
     found = options_of(path).get("data")
     return found if isinstance(found, str) else None
 
@@ -364,7 +366,7 @@ class Run:
             if lost and self.resumes:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
-        self.scale = getattr(args, "enlarge", 1)
+        self.scale, self.asked = getattr(args, "enlarge", 1), args.epochs  # as given: a script sets its default later
         self.options = {name: getattr(args, name, None) for name in KEPT}
         if args.data and os.path.exists(args.data):  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
@@ -419,6 +421,9 @@ class Run:
                     f"{self.checkpoint}: after epoch {trainer.epoch} it has the metrics of {len(epochs)} epochs, "
                     f"{str(epochs):.100}: take a different checkpoint, or start a new run"
                 )
+            if (self.asked or trainer.epoch) < trainer.epoch:
+                done = f"--epochs {self.asked}: the run has {trainer.epoch} epochs already"
+                raise CheckpointError(f"{self.folder}: {done}: leave --epochs out, or give more")
             print(f"resumed after epoch {trainer.epoch}", file=sys.stderr)
             self._read_timing()
         else:  # the checkpoint first: whenever this process is killed, a resume never takes the old run for the new one

@@ -44,7 +44,7 @@ def parametrize_layers(layers: Iterable[Any], *, x: Any = (5, 3), seed: int = 0)
 
     A test fails with a GradientError that says what is wrong. If a layer cannot even be called, its test `runs` says why, and
     its other tests fail with a line that points there.
-    Raises ArgumentError for what is no list of layers, and if pytest is not installed.
+    Raises ArgumentError for what is no list of layers, for an empty list, and if pytest is not installed.
     """
     try:
         import pytest
@@ -60,6 +60,8 @@ def parametrize_layers(layers: Iterable[Any], *, x: Any = (5, 3), seed: int = 0)
     tests = [
         pytest.param(case.layer, check, id=f"{case.label}-{name}") for case in cases for name, check in case.checks(pytest.fail)
     ]
+    if not tests:  # pytest would skip the test, and CI would pass
+        raise ArgumentError(f"layers is empty: give at least one layer, as in {_EXAMPLE}")
     decorator: Callable[..., Any] = pytest.mark.parametrize(("layer", "check"), tests)
     return decorator
 

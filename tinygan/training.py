@@ -128,7 +128,8 @@ class Trainer:
         self._require_rows(images)
         if len(self.images) < model.draws * batch_size:
             raise ArgumentError(
-                f"{len(self.images)} rows are too few for {model.draws} minibatches of {batch_size}: lower batch_size or k"
+                f"{len(self.images)} rows are too few to train with, an iteration takes {model.draws} × {batch_size}: "
+                "lower batch_size or k"
             )
         self.iterations = len(self.images) // (model.draws * batch_size)
         self.epoch = 0

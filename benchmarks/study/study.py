@@ -34,11 +34,12 @@ import evaluator
 import growth
 import numpy as np
 from PIL import Image
-from records import RESULTS, departures, figures, filled, markdown_table, read_records, resume, score
+from records import RESULTS, departures, figures, filled, markdown_table, read_records, score
 
-from tinygan import DataError, Generator, load_mnist, run
+from tinygan import DataError, load_cifar10, pixels, recipes, run
 from tinygan.backend import write_atomically
 from tinygan.console import can_draw, new_figure
+from tinygan.datasets import load_data, normalise_contrast
 from tinygan.figures import as_pixels, figure_and_axes
 
 PLOT = "curves.png"  # in the folder of the results
@@ -48,6 +49,7 @@ ANCHORS, DCGAN = STUDY.with_name("ANCHORS.md"), STUDY.with_name("DCGAN.md")
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
+OTHER_NETS = ("model", "scale", "width", "batch_norm")  # settings of the nets of cifar10.py and dcgan.py
 MARKS = "osv^DPX<>ph"  # of the departures in the plot
 WINDOWS = (300, 400, 600, 800, 1000)  # epochs between which lines are laid through the longest run
 WON = -0.01  # nats: D has won where V is above
@@ -58,6 +60,20 @@ PAPER = [  # Table 1 of the paper
     ("Deep GSN", "214 ± 1.1", "1890 ± 29"),
     ("Adversarial nets", "225 ± 2", "2057 ± 26"),
 ]
+
+
+def read_so_far(folder: Path, data: str | None = None) -> tuple[str, int]:
+    """How a run that has not ended stands at its checkpoint, in words, and the epoch of this checkpoint."""
+    checkpoint, generator = run.load_run(folder)
+    settings, where = checkpoint.configuration, data or run.data_of(folder)
+    normalised = settings.get("model") in recipes.CIFAR10
+    found = load_cifar10(where) if normalised else load_data(where, size=settings.get("size"))
+    dataset = run.trained_on(settings, found)
+    prepare = normalise_contrast if normalised else pixels
+    held_out = prepare(dataset.validation.images[: run.SIGMA_ROWS], np, np.float32)
+    samples = run.evaluation_samples(generator, len(held_out))
+    iterations = len(dataset.train) // (settings["k"] * settings["batch_size"])
+    return run.reading(checkpoint.metrics, samples, held_out, iterations)["reading"], checkpoint.epoch
 
 
 def take_in(folder: Path, data: str | None = None, results: Path | None = None) -> None:
@@ -92,19 +108,17 @@ def take_in(folder: Path, data: str | None = None, results: Path | None = None) 
         raise DataError(f"{folder}: measured on other test images than MNIST's {TEST_ROWS:,}")
     reading, read_at = ended.get("reading"), ended.get("epochs")
     if not reading and "diverged" not in facts and (folder / "checkpoint.npz").exists():
-        dataset = run.trained_on(settings, load_mnist(data or run.data_of(folder)))
-        trainer, _ = resume(folder / "checkpoint.npz", dataset)
-        generator = Generator(trainer.model.G, trainer.model.noise)
-        reading, read_at = run.read(trainer, generator, dataset)["reading"], trainer.epoch
+        reading, read_at = read_so_far(folder, data)
     options = departures(settings)
     flags = "".join(f" --{name.replace('_', '-')}" + f" {value}" * (value is not True) for name, value in options.items())
     epochs = len(rows) + ("diverged" in facts)  # the one that it diverged in has no row
+    others = {name: settings[name] for name in OTHER_NETS if name in settings}
     record = {
         "command": f"python examples/mnist.py --data MNIST --seed {settings['seed']} --epochs {epochs}{flags}",
         "commits": [*facts.get("earlier_commits", []), environment["commit"]],
         "seed": settings["seed"],
         "variant": settings["variant"],
-        "departs_in": options,
+        "departs_in": options | others,
         "finished": bool(ended),
         "epochs": len(rows),
         "minutes": round(sum(float(row["seconds"] or 0) for row in rows) / 60, 1),
@@ -411,6 +425,8 @@ def main() -> None:
     results = args.results or RESULTS
     if args.write and results != RESULTS:
         parser.error("--write writes the committed tables: leave out --results")
+    if run.holds_run(results):  # whose curves.png would be replaced
+        parser.error(f"--results {results} is the folder of a run: name a folder for the comparison, and then the runs")
     for folder in args.runs:
         take_in(folder, args.data, results)
     records = runs(results)

@@ -3,8 +3,8 @@
     check(lambda: check_layer(Softplus(), (5, 3)))
     check(lambda: equation_2(optimal_discriminator))
 
-A check does not know the answer. It executes the paper's statement: no other D may have a larger V than D*, a density must
-integrate to 1, a gradient must agree with central differences.
+A check knows no code of an answer. It executes the paper's statement: no other D may have a larger V than D*, a density must
+integrate to 1, a gradient must agree with central differences. The checks of `momentum` and `stopping` have an example by hand.
 """
 
 from collections.abc import Callable, Iterator
@@ -251,7 +251,7 @@ def best_response(answer: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     for _ in range(3):
         D = expit(rng.normal(size=24))
-        p_g = like(answer(D), D, "p_g")
+        p_g = like(answer(D.copy()), D, "p_g")
         require((p_g >= 0).all(), f"p_g holds probabilities, and yours goes down to {p_g.min():.3g}")
         require(np.isclose(p_g.sum(), 1), f"probabilities add up to 1, and yours to {p_g.sum():.3g}")
         mine = p_g @ np.log(D)
@@ -304,6 +304,9 @@ def beats_real_images(blurred: Callable[..., Any], train: np.ndarray, validation
     rows = like(blurred(train.copy()), wanted, "the rows")
     low, high = rows.min(), rows.max()
     require(0 <= low and high <= 1, f"pixels lie in [0, 1]. Yours go from {low:.3g} to {high:.3g}")
+    unseen = {row.tobytes() for row in np.concatenate([validation, test]).astype(np.float32)}
+    taken = sum(row.tobytes() in unseen for row in rows.astype(np.float32))
+    require(not taken, f"{taken} of your rows are validation or test images: make them out of the training images")
     mine, real = (parzen_score(images.astype(np.float32), validation, test) for images in (rows, wanted))
     require(mine > real + 20, f"your rows score {mine:.1f} nats. 1,000 real images score {real:.1f}: get 20 more than that")
     print(f"your rows score {mine:.1f} nats, 1,000 real images {real:.1f}")

@@ -108,6 +108,13 @@ def test_a_mistyped_name_gets_the_nearest(tmp_path):
         load_data(tmp_path / "nowhere" / "x")
 
 
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(pictures(tmp_path / "x"))
+    assert load_data(".").image_shape
+    with refused("empty", "name a folder", error=DataError):
+        load_data("")
+
+
 def nested(folder):
     (folder / "a" / "b").mkdir(parents=True)
 

@@ -279,6 +279,8 @@ def test_all_files_that_cannot_be_read_are_named_at_once(tmp_path):
         (["a/b/a.gif"], "1 .gif: convert them"),
         (["images.npy", "labels.npy"], "images.npy"),
         (["faces.zip"], "unpack faces.zip"),
+        (["t10k-images-idx3-ubyte.gz", "train-images-idx3-ubyte.gz"], "train-images-idx3-ubyte.gz, or"),
+        (["faces.idx.gz"], "name one IDX file"),
         (["train.tar.gz"], "unpack train.tar.gz"),
         (["data_batch_1.bin", "readme.html"], "1 .bin, 1 .html: load_cifar10"),
         (["a"], "1 without an ending"),

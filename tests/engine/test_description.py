@@ -15,6 +15,7 @@ from tinygan import (
     LeakyReLU,
     Linear,
     Maxout,
+    MaxPool2d,
     Network,
     ReLU,
     Reshape,
@@ -328,7 +329,10 @@ def test_a_shape_that_is_not_known_is_asked_for_and_one_that_does_not_fit_is_ref
     assert first == ["input", "?"]
     assert "summary((" in behind[0]
     assert "?" not in net.summary((2, 2))
-    assert "?" in Network([Reshape((2, 2)), Linear(3, 2)]).summary(), "a guess that does not fit is no shape"
+    for wrong in [Reshape((2, 2)), Linear(3, 2)], [Reshape((2, 2, 3)), MaxPool2d(2, 2), Reshape((3,)), Linear(3, 2)]:
+        rows, _ = table(Network(wrong).summary())
+        assert {row[-2] for row in rows[1:-1]} == {rows[0][1]} == {"?"}, "a guess that does not fit is no shape"
+    assert "(m, 3)" in Network([Linear(3, 4), Linear(5, 2)]).summary()
     with refused("layer 0", "Reshape((2, 2))", (5,)):
         net.summary((5,))
     with refused("shape", "-1"):

@@ -159,6 +159,8 @@ def test_json_holds_every_wrong_entry_and_nothing_that_a_module_prints(gradcheck
         (["mine.inner:Softplus"], ["mine.inner"]),
         (["mine.py:Softplus"], ["write", "mine:Softplus"]),
         (["./src/mine.py:Softplus"], ["write", "src.mine:Softplus"]),
+        (["/src/mine.py:Softplus"], ["in /src, write", " mine:Softplus"]),
+        (["../mine.py:Softplus"], ["in .., write", " mine:Softplus"]),
         (["src\\mine.py"], ["write", "src.mine:MyLayer"]),
         (["mine.Softplus"], ["write", "mine:Softplus"]),
         (["mine"], ["MODULE:NAME"]),

@@ -205,6 +205,7 @@ def test_a_constructor_that_fails_is_a_test_that_fails():
     ("layers", "facts"),
     [
         (Tanh, ["layers", "parametrize_layers(["]),
+        ([], ["layers is empty", "parametrize_layers(["]),
         ("Tanh", ["layers", "Tanh"]),
         ([3], ["3", "class of layers"]),
         ([Linear], ["n_in, n_out", "lambda: Linear(…)"]),
@@ -212,7 +213,6 @@ def test_a_constructor_that_fails_is_a_test_that_fails():
         ([lambda: 3], ["3", "return"]),
         ([(Tanh, (5, 3), 1)], ["class of layers"]),
     ],
-    ids=str,
 )
 def test_what_is_no_list_of_layers_is_refused_when_the_tests_are_collected(layers, facts):
     with refused(*facts):

@@ -490,7 +490,7 @@ CALLS = {
     "generate with rng=None": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, None), ["rng", "None"]),
     "generate with rng=True": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, True), ["seed", "True"]),
     "generate with rng=-1": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, -1), ["seed", -1]),
-    "generate with rng=1.5": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, 1.5), ["rng", 1.5]),
+    "generate with rng=1.5": (lambda: generate(Generator(generator(), Noise("uniform", 3)), 5, 1.5), ["rng", 1.5, "integer"]),
     "generate(a network)": (lambda: generate(generator(), 5), ["generator", "Generator(network, noise)"]),
     'random_generator("numpy")': (lambda: random_generator("numpy", 0), ["xp", "'numpy'"]),
     'Streams(xp="cupy")': (lambda: Streams(0, 1, "cupy")["noise"], ["xp", "'cupy'"]),

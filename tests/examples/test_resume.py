@@ -3,6 +3,7 @@
 import json
 import os
 
+import dcgan
 import mnist
 import pytest
 import sample
@@ -67,6 +68,14 @@ def test_with_the_checkpoint_alone_the_options_that_decide_numbers_are_known(run
     (folder / "run.json").unlink()
     resume(folder, "--data", data, "--epochs", 3, "--evaluate-every", 2)
     assert numbers(folder) == numbers(whole)
+
+
+def test_fewer_epochs_than_the_run_has_are_refused(run, resume):
+    folder = run("a", "--epochs", 2)
+    before = facts(folder), numbers(folder)
+    with refused("--epochs 1", 2, error=CheckpointError):
+        resume(folder, "--epochs", 1)
+    assert (facts(folder), numbers(folder)) == before
 
 
 def test_a_smoke_run_resumes_as_a_smoke_run(run, resume):
@@ -161,9 +170,17 @@ def test_where_there_is_no_run_at_all_the_message_says_so(resume, tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_in_an_empty_folder_a_run_starts(run, tmp_path):
+@pytest.mark.parametrize("options", [[], ["--smoke"]])
+def test_in_an_empty_folder_a_run_starts(run, tmp_path, options):
     (tmp_path / "a").mkdir()
-    assert numbers(run("a", "--epochs", 1, "--resume")) == numbers(run("b", "--epochs", 1))
+    assert numbers(run("a", "--epochs", 1, "--resume", *options)) == numbers(run("b", "--epochs", 1, *options))
+
+
+@pytest.mark.parametrize("program", [mnist.program, dcgan.program])
+def test_a_measurement_of_a_path_that_is_no_run_names_the_nearest_run(run, call, tmp_path, program):
+    run("digits", "--epochs", 1)
+    with refused("digit", "no such file or folder", tmp_path / "digits", error=CheckpointError):
+        call(program, "--evaluate", tmp_path / "digit")
 
 
 def test_without_out_the_only_run_under_runs_is_resumed(call, data, tmp_path, monkeypatch, capsys):

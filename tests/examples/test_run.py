@@ -370,6 +370,8 @@ def test_a_figure_takes_axes_and_is_returned(run):
     assert isinstance(curves(rows, samples=np.zeros((10, 82))), Figure)
     with refused("4 axes", 2):
         curves(rows, axes=axes[0])
+    with refused("samples", "axes"):
+        curves(rows, samples=np.zeros((10, 82)), axes=axes)
     with refused(folder / "samples" / "metrics.csv", error=DataError):
         read_metrics(folder / "samples")
     (folder / "metrics.csv").write_text("epoch,value\n1,x\n")

@@ -10,12 +10,13 @@ from pathlib import Path
 import anneal
 import balance
 import evaluator
+import mnist
 import numpy as np
 import pytest
 import reading
 import records
 import study
-from helpers import bits, refused, rows
+from helpers import SMALL, bits, refused, rows
 from PIL import Image
 
 import tinygan.run
@@ -126,6 +127,26 @@ def test_runs_of_ones_own_are_compared_apart_from_the_committed_ones(run, call, 
             call(study.main, "--results", tmp_path / "compared", nothing)
     with pytest.raises(SystemExit):
         call(study.main, "--results", tmp_path / "compared", "--write")
+
+
+def test_stopped_runs_of_other_data_and_other_nets_are_compared_too(call, train_dcgan, pictures, tmp_path, capsys):
+    own = tmp_path / "own.npy"
+    np.save(own, np.random.default_rng(0).integers(0, 256, (40, 6, 8), dtype=np.uint8))
+    call(mnist.program, "--data", own, "--size", 5, "--out", tmp_path / "sized", *SMALL, "--batch-size", 10, "--epochs", 1)
+    for folder in tmp_path / "sized", train_dcgan("images", "--epochs", 1, "--no-batch-norm"):
+        facts = json.loads((folder / "run.json").read_text())
+        whole = facts.pop("results")["reading"]
+        (folder / "run.json").write_text(json.dumps(facts))
+        call(study.main, "--results", tmp_path / f"with {folder.name}", folder)
+        record = json.loads((tmp_path / f"with {folder.name}" / f"mnist-{folder.name}.json").read_text())
+        assert record["reading"] == whole
+    assert "width" in capsys.readouterr().out
+    assert record["departs_in"]["batch_norm"] is False
+    before = sorted(folder.iterdir())
+    with pytest.raises(SystemExit):
+        call(study.main, "--results", folder, tmp_path / "sized")
+    assert "is the folder of a run" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
 
 
 def test_balance_trains_as_the_example_does_and_looks_into_its_checkpoint(run, data, monkeypatch):
@@ -379,3 +400,11 @@ def test_the_committed_counts_of_the_reading_follow_from_the_committed_runs():
 )
 def test_the_verdict(values, iterations, distinct, words):
     assert tinygan.run.verdict(values, iterations, distinct, 1000) == words
+
+
+@pytest.mark.parametrize(
+    ("distinct", "n", "words"),
+    [(1, 3, "collapsed to 1 distinct sample"), (2, 3, "learning"), (1, 1, "learning")],
+)
+def test_the_verdict_on_few_samples(distinct, n, words):
+    assert tinygan.run.verdict([-0.3] * 10, 500, distinct, n) == words

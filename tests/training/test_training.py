@@ -245,7 +245,7 @@ def test_rows_that_prepare_does_not_take_are_refused_before_an_epoch_is_spent(dt
         (images(), images().tolist(), "list"),
         (images(), images(0), "no validation"),
         (images(0), images(), "no training"),
-        (images(9), images(), "9 rows .* 2 minibatches of 5"),
+        (images(9), images(), "9 rows .* 2 × 5"),
     ],
 )
 def test_data_that_make_no_epoch_are_refused(train, validation, facts):

@@ -30,6 +30,8 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
     """
     if data is None or (str(data) == SUBSET and not Path(data).exists()):
         return _of_size(load_mnist(data, download=download), size)
+    if not str(data):  # such as "$UNSET" in a shell; a Path would make the current folder of it
+        raise DataError("the name of the data is empty: name a folder or a file")
     path = Path(data)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder{_nearest(path)}: check the name")

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import time
 import warnings
@@ -172,6 +173,9 @@ def _advice(folder: Path, others: Counter[str]) -> str:
     first = {ending: name for name in sorted(os.listdir(folder), reverse=True) if (ending := os.path.splitext(name)[1].lower())}
     if ".npy" in first:
         return f"{found}: name the file, {folder / first['.npy']}"
+    idx = [name for name in sorted(os.listdir(folder), reverse=True) if re.search(r"idx\d-ubyte|\.idx", name)]
+    if idx:
+        return f"{found}: name one IDX file, {folder / idx[0]}, or for MNIST's four files take load_mnist"
     for ending in ARCHIVES:
         if ending in first:
             return f"{found}: unpack {first[ending]}, and name the folder that comes out of it"
