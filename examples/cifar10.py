@@ -87,7 +87,7 @@ def program() -> None:
         folder.start(trainer, dataset)
         print(f"{dataset.name} ({dataset.source})")
         sizes = f"{gan.G.theta.size:,} and {gan.D.theta.size:,} parameters"
-        print(f"{args.model}, {sizes}, seed {args.seed}, {args.epochs} epochs of {trainer.iterations} iterations")
+        print(f"{args.model}, {sizes}, seed {args.seed}, epochs: {args.epochs}, each of {trainer.iterations} iterations")
 
         z = gan.noise(Streams(args.seed, 0, xp)["picture"], PICTURE, gan.G.dtype)
 

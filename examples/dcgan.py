@@ -155,7 +155,7 @@ def program() -> None:
         trainer = Trainer(gan, dataset.train, dataset.validation, seed=args.seed, momentum=momentum)
         folder.start(trainer, dataset)
         print(f"{dataset.name} ({dataset.source})")
-        print(f"{args.variant}, seed {args.seed}, {args.epochs} epochs of {trainer.iterations} iterations")
+        print(f"{args.variant}, seed {args.seed}, epochs: {args.epochs}, each of {trainer.iterations} iterations")
 
         z = gan.noise(Streams(args.seed, 0, xp)["picture"], PICTURE, gan.G.dtype)
         if trainer.epoch == 0:

@@ -57,7 +57,7 @@ def load_cifar10(data_dir: str | os.PathLike[str] | None = None, *, download: bo
         except OSError as error:  # no network, or a cache that cannot be written
             reason = str(error)
     if not os.path.lexists(cache / ARCHIVE):
-        remedy = f"download {MIRRORS[0] if MIRRORS else ''}{ARCHIVE}, and name the folder that it is in"
+        remedy = f"download {MIRRORS[0] if MIRRORS else ''}{ARCHIVE}, and name the folder that it is in, by --data or data_dir"
         raise DataError(f"CIFAR-10 is neither in $TINYGAN_DATA/cifar10 nor in {cache}, and not downloaded: {reason}: {remedy}")
     return _open(cache, "the user's cache")
 
