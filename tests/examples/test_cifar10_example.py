@@ -42,6 +42,7 @@ def test_the_options_are_the_recipes_settings(call, model):
     assert {name: args[name] for name in CIFAR10[model]} == CIFAR10[model] | {"learning_rate": 0.3, "calm": True, "scale": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_a_run_writes_what_mnists_writes_in_colour(train, call, model, colours, capsys):
     folder = train("a", model, "--epochs", 2, "--picture-every", 1)

@@ -15,6 +15,7 @@ from scripts import ROOT
 DRAWN = [(theory.draw_theorem_1, 2), (costs.draw_curves, 2), (collapse.draw_bilinear, 2)]  # those that need no run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "n"), DRAWN, ids=lambda value: getattr(value, "__module__", None))
 def test_a_figure_is_returned_and_axes_are_taken(draw, n):
     mine = Figure(figsize=(10, 4))

@@ -108,6 +108,7 @@ def test_each_exercise_is_open_has_a_text_a_check_and_one_solution(name):
         assert "NotAnswered" not in solution
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_lesson_has_formulas_and_each_can_be_typeset(name):
     words = "\n".join(cell.source for cell in nbformat.read(LESSONS / f"{name}.ipynb", 4).cells if cell.cell_type == "markdown")
@@ -155,6 +156,7 @@ def test_a_check_accepts_the_solution_and_says_so_where_there_is_no_answer(prepa
     assert "not defined" in verdict(prepared(name), "", check)  # the exercise's cell was not run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("exercise", "right", "wrong", "says"), MISTAKES)
 def test_what_students_get_wrong_is_refused_in_the_words_of_the_table(prepared, exercise, right, wrong, says):
     name = next(name for name, known in EXERCISES if known == exercise)

@@ -194,6 +194,7 @@ mnist.program()
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "word", "count", "after", "epoch"),
     [

@@ -85,6 +85,7 @@ def test_a_smoke_run_resumes_as_a_smoke_run(run, resume):
     assert load_checkpoint(folder / "checkpoint.npz").configuration["data"].endswith("-smoke")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoke", [[], ["--smoke"]])
 def test_a_run_on_the_5000_images_stays_with_them_when_mnist_is_there(call, data, smoke, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "a"

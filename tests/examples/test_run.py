@@ -327,6 +327,7 @@ def made_up(epochs):
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [0, 1, *(pytest.param(n, marks=SLOW) for n in (2, 5, 30)), 1000])
 def test_the_axes_of_the_curves_can_be_read_however_many_points_there_are(epochs):
     from matplotlib.figure import Figure
