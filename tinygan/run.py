@@ -578,7 +578,7 @@ class Run:
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
-        from tinygan.images import save_gif
+        from tinygan.images import save_gif, scale_of
 
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
@@ -591,7 +591,8 @@ class Run:
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
-            self.row = self._first_row(pictures[-1], self.scale)
+            # Its own scale: a run that has all its epochs draws no picture with a new one.
+            self.row = self._first_row(pictures[-1], scale_of(pictures[-1], self.configuration["image_shape"]))
             pictures = [picture[:, -pictures[-1].shape[1] :] for picture in pictures]  # without the data on the left
             # An older version of tinygan may have drawn the first pictures with a different margin.
             pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]
