@@ -1,7 +1,7 @@
 """The paper's two CIFAR-10 models: Figure 2c, fully connected, and Figure 2d, a convolutional D and a deconvolutional G.
 
     python examples/cifar10.py --model fully-connected          at the paper's width: 127 million parameters, 2 GB of memory
-    python examples/cifar10.py --model convolutional --scale 8  an eighth of the width
+    python examples/cifar10.py --model convolutional --scale 8  narrower nets
     python examples/cifar10.py --out DIR --resume               resume after Ctrl-C, a crash or a reboot
     python examples/cifar10.py --evaluate CHECKPOINT            only measure the generator of a checkpoint
 
@@ -43,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--model", choices=recipes.CIFAR10, help="which of the paper's two models")
     run.add_options(parser, **dict.fromkeys(recipes.MNIST, OfTheModel()))
-    text = "divide the width of every hidden layer by S, and widen the ranges of initial weights to match (default: 1)"
+    text = "divide the widths by S, the channels of D's convolutions by √S; initial weights widen to match (default: 1)"
     add("--scale", type=run.positive_number, metavar="S", help=text)
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")

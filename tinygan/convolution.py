@@ -74,7 +74,10 @@ class Windows(NamedTuple):
         return padded[:, pw : pw + w]
 
     def rows(self, x: Array) -> Iterator[tuple[slice, int, slice, Array]]:
-        """A(x) in parts: (images, i, own, rows). These images' windows at height i, without rows in the padding."""
+        """A(x) in parts: (images, i, own, rows). `rows` are the windows of these images that belong to row i of the output.
+
+        Rows of the window that lie in the padding are left out. `own` are the others: rows is multiplied with W[own].
+        """
         for images in blocks(x, x.size * self.kernel[1] // self.stride[1]):
             strips = self.strips(x[images])
             for i in range(self.places(*x.shape[1:3])[0]):
@@ -345,6 +348,7 @@ def places(n: int, size: int, stride: int) -> int:
 def largest(values: list[Array], y: Array, which: Array) -> None:
     """Write into y the maximum of all values, and into `which` size − u for the first u whose value it is.
 
+    The first u has the largest size − u: so `which` is a maximum, too, and no entry is visited one by one.
     values[u] has the shape of y; or it is shorter, and then y's last entries have no u-th value.
     """
     y[...], which[...] = values[0], 1  # the last value, unless an earlier one is as large
@@ -356,8 +360,8 @@ def largest(values: list[Array], y: Array, which: Array) -> None:
 
 
 def require_images(layer: Layer, x: Array, channels: int | str = "c") -> None:
-    """Raise ArgumentError unless x is images, with this many channels."""
-    if x.ndim != 4 or channels not in ("c", x.shape[3]):
+    """Raise ArgumentError unless x is images, with this many channels and at least one pixel."""
+    if x.ndim != 4 or channels not in ("c", x.shape[3]) or 0 in x.shape[1:3]:
         remedy = f": put Reshape((h, w, {channels})) before it" if x.ndim == 2 else ""
         raise ArgumentError(f"{layer!r} needs images (m, h, w, {channels}), not an input of shape {x.shape}{remedy}")
 

@@ -168,8 +168,9 @@ def _game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
 def cifar10_networks(settings: Mapping[str, Any], xp: ArrayModule = np) -> tuple[Network, Network]:
     """G and D of one of the CIFAR-10 experiments, settings["model"]: rows of 3,072 normalised values (normalise_contrast).
 
-    settings["scale"] divides the width of each hidden layer. A layer with fewer inputs than in the paper starts in a wider
-    range, r·√(inputs in the paper / inputs), so that its outputs start as large as in the paper.
+    settings["scale"] divides the width of each hidden layer, but the channels of D's convolutions by √scale. A layer with fewer
+    inputs than in the paper starts in a wider range, r·√(inputs in the paper / inputs), so that its outputs start as large as
+    in the paper.
     """
     settings = cifar10_settings(settings)
     network = partial(Network, seed=settings["seed"], dtype=settings["dtype"], xp=xp)

@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def name_of(layer: Layer) -> str:
-    """A short name: "conv 8×8, 64" for Conv2d(3, 64, 8, padding=4)."""
+    """A short name: "conv 8×8" for Conv2d(3, 64, 8, padding=4)."""
     kind = type(layer).__name__
     if hasattr(layer, "kernel"):
         return f"{'deconv' if kind == 'ConvTranspose2d' else 'conv'} {layer.kernel[0]}×{layer.kernel[1]}"
@@ -150,6 +150,7 @@ def play(
 ) -> tuple[list[Row], dict[str, float], float]:
     """Train, and look at the game every args.every iterations, until the time is up.
 
+    μ is the recipe's in each epoch, as Trainer.train_epoch sets it, or args.momentum.
     Returns the rows, how far each W has gone from its start, in units of its own size, and the minutes.
     """
     held_out, z = trainer.held_out.x[:200], gan.noise(Streams(args.seed, 0)["report"], 200, gan.G.dtype)
@@ -157,6 +158,9 @@ def play(
     rows, epoch, done, began = [{"iteration": 0} | look(gan, held_out, z)], 0, 0, time.perf_counter()
     while True:
         epoch += 1
+        for player in gan.players.values():
+            if hasattr(player.optimizer, "momentum"):
+                player.optimizer.momentum = trainer.momentum(epoch) if args.momentum is None else args.momentum
         batches, streams = trainer.batches(epoch), Streams(args.seed, epoch)
         for _ in range(trainer.iterations):
             gan.iteration(batches, streams)
@@ -190,7 +194,8 @@ def flow(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
     options = {"learning_rate": eta, "schedule_compression": args.faster, "batch_size": args.batch_size}
     _, gan, trainer = game(args, dataset, **options)
     rows, gone, minutes = play(args, gan, trainer, until_learns=True)
-    return {"faster": args.faster, "batch_size": args.batch_size, "rows": rows, "gone": gone, "minutes": round(minutes, 2)}
+    facts = {"faster": args.faster, "batch_size": args.batch_size, "momentum": args.momentum}
+    return facts | {"rows": rows, "gone": gone, "minutes": round(minutes, 2)}
 
 
 # ---- The search
@@ -228,7 +233,8 @@ def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
     rows, gone, minutes = play(args, gan, trainer)
     names = ("adam", "learning_rate", "batch_size", "calm", "discriminator_gain", "sigmoids", "deconvolution", "generator_rate")
     departure = {name: getattr(args, name) for name in names}
-    return {"name": args.name, "departure": departure, "rows": rows, "gone": gone, "minutes": round(minutes, 2)}
+    facts = {"name": args.name, "departure": departure, "momentum": args.momentum}
+    return facts | {"rows": rows, "gone": gone, "minutes": round(minutes, 2)}
 
 
 # ---- The page
@@ -237,6 +243,11 @@ def search(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
 def moved(rows: Sequence[Row]) -> int | None:
     """The iteration at which the mean logits of data and samples were first seen further apart than MOVED."""
     return next((row["iteration"] for row in rows if abs(row["gap"]) > MOVED), None)
+
+
+def momentum_of(record: dict[str, Any]) -> str:
+    """μ of a training: a number, or the recipe's schedule."""
+    return "as released" if record["momentum"] is None else f"{record['momentum']:g}"
 
 
 def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -252,19 +263,20 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
             for stage, p in zip(stages, weights, strict=True):
                 change = p["change"] / p["size"]
                 rows["start"].append([f"{name}.{p['name']}", f"{stage['spread']:.1e}", f"{p['gradient']:.1e}", f"{change:.1e}"])
-    for record in sorted(flows, key=lambda record: (-record["scale"], record["faster"])):
+    for record in sorted(flows, key=lambda record: (-record["scale"], record["momentum"] or 0, record["faster"])):
         found, c = moved(record["rows"]), record["faster"]
         seen = f"{found} × {c:g} = {found * c:,.0f}" if found else f"not within {record['rows'][-1]['iteration'] * c:,.0f}"
         last = record["rows"][-1]
         ends = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
-        rows["flow"].append([f"{record['scale']:g}", record["batch_size"], f"{c:g}", seen, ends, f"{record['minutes']:.0f}"])
+        sizes = f"{record['scale']:g}", record["batch_size"], momentum_of(record), f"{c:g}"
+        rows["flow"].append([*sizes, seen, ends, f"{record['minutes']:.1f}"])
     for record in tries:
-        d, last = record["departure"], record["rows"][-1]
+        d, first, last = record["departure"], record["rows"][0], record["rows"][-1]
         game = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
-        optimiser = f"Adam, β₁ {d['adam']:g}" if d["adam"] else "momentum"
+        optimiser = f"Adam, β₁ {d['adam']:g}" if d["adam"] else f"SGD, μ {momentum_of(record)}"
         rates = f"{d['learning_rate']:g}, {d['learning_rate'] * d['generator_rate']:g}"
         ranges = f"{d['discriminator_gain'] or 'as released'}, × {d['sigmoids']:g}, × {d['deconvolution']:g}"
-        size = f"{last['sample_size']:.2f}, {last['variety']:.2f}"
+        size, spread = (f"{first[name]:.2f} → {last[name]:.2f}" for name in ("sample_size", "variety"))
         facts = [
             record["name"],
             record["seed"],
@@ -275,10 +287,10 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
             last["iteration"],
             f"{record['minutes']:.0f}",
         ]
-        rows["search"].append([*facts, game, f"{last['value']:.2f}", size])
+        rows["search"].append([*facts, game, f"{last['value']:.2f}", size, spread])
     columns = {
         "start": ("weights", "spread of the layer's outputs", "‖∇W‖", "η‖∇W‖/‖W‖"),
-        "flow": ("scale", "m", "c", "iterations of the plateau, × c", "then D(x), D(G(z))", "minutes"),
+        "flow": ("scale", "m", "μ", "c", "iterations of the plateau, × c", "then D(x), D(G(z))", "minutes"),
         "search": (
             *(
                 "name",
@@ -290,7 +302,7 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
                 "iterations",
                 "minutes",
             ),
-            *("D(x), D(G(z))", "V", "size, spread of samples"),
+            *("D(x), D(G(z))", "V", "size of samples", "their spread"),
         ),
     }
     return {name: markdown_table(columns[name], rows[name]) for name in columns}
@@ -310,6 +322,7 @@ def main() -> None:
     add("--every", type=int, default=20, help="iterations between two looks (default: %(default)s)")
     add("--batch-size", type=int, default=128)
     add("--faster", type=float, default=1.0, help="flow: what η is multiplied by")
+    add("--momentum", type=float, metavar="MU", help="flow, search: a constant μ (default: the recipe's schedule)")
     add("--name", help="search: a name for the departure")
     add("--learning-rate", type=float, default=0.004)
     add("--adam", type=float, default=0.0, help="search: Adam with this β₁ and a constant η; 0: momentum, as released")

@@ -10,6 +10,7 @@ import convolution as benchmark
 import numpy as np
 import pytest
 import scipy.signal
+from helpers import refused
 from strict_cupy import host, no_transfers
 
 import tinygan.convolution
@@ -407,6 +408,13 @@ def test_arrays_in_any_order_are_read_right(case):
             close(got, expected)
 
 
+@pytest.mark.parametrize("layer", [Conv2d(3, 4, 2, padding=1), ConvTranspose2d(3, 4, 2), MaxPool2d(2, 2)], ids=repr)
+@pytest.mark.parametrize("shape", [(2, 0, 5, 3), (2, 5, 0, 3)])
+def test_images_without_pixels_are_refused(layer, shape):
+    with refused(repr(layer), shape):
+        layer.forward(np.zeros(shape, np.float32))
+
+
 def test_a_minibatch_without_images_goes_through(xp):
     for make, shape in CASES.values():
         network = Network([make()], dtype=np.float64, xp=xp)
@@ -551,6 +559,15 @@ def test_the_products_that_the_benchmark_counts():
     backward = (2 * D_once + 2 * (D_once - D[1])) + (D_once + G_once + G_once - G[1])  # D's update, and G's
     assert benchmark.gflop(benchmark.products(args)) == pytest.approx(2 * m * (forward + backward) / 1e9)
     assert benchmark.gflop(benchmark.products(args)) == pytest.approx(186, abs=0.5)
+
+
+def test_the_rows_in_the_padding_that_are_left_out_of_the_products():
+    """8, 10 and 27 % of D's three convolutions, as the page about speed says."""
+    shares = []
+    for h, (_, k, p, *_) in zip((32, 16, 7), benchmark.CONVOLUTIONS, strict=True):
+        made = [own.stop - own.start for _, _, own, _ in Windows((k, k), (1, 1), (p, p)).rows(np.zeros((1, h, h, 1)))]
+        shares.append(1 - sum(made) / (len(made) * k))
+    assert shares == pytest.approx([0.08, 0.10, 0.27], abs=0.005)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from tinygan.layers import Dropout
 
 def arguments(**changed):
     plain = {"scale": 200.0, "seed": 0, "minutes": 1.0, "every": 2, "batch_size": 5, "faster": 1.0, "picture": None}
+    plain |= {"momentum": None}
     plain |= {"name": "a", "learning_rate": 0.004, "generator_rate": 1.0, "adam": 0.0, "discriminator_gain": 0.0}
     return argparse.Namespace(**plain | {"sigmoids": 1.0, "deconvolution": 1.0, "calm": False} | changed)
 
@@ -74,6 +75,28 @@ def test_a_training_is_looked_at_and_ends_when_V_moves(dataset, tmp_path):
     rows, _, _ = plateau.play(arguments(), gan, trainer, until_learns=True)
     assert rows[-1]["iteration"] == 2
     assert abs(rows[-1]["value"] + np.log(4)) > plateau.LEARNS
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 0.5), (0.3, 0.3)])
+def test_a_training_has_the_recipes_momentum_unless_another_is_given(dataset, given, expected):
+    gan, trainer = plateau.departed(arguments(minutes=0.0, momentum=given), dataset)
+    plateau.play(arguments(minutes=0.0, momentum=given), gan, trainer)
+    assert [player.optimizer.momentum for player in gan.players.values()] == [expected, expected]
+
+
+def test_in_its_second_epoch_a_training_has_that_epochs_momentum(dataset, monkeypatch):
+    args = arguments(every=1, faster=50.0, minutes=1.0)
+    _, gan, trainer = plateau.game(args, dataset, schedule_compression=50.0, batch_size=5)
+    seen = []
+
+    def look(gan, held_out, z):
+        seen.append(gan.D_optimizer.momentum)
+        value = 0.0 if len(seen) == trainer.iterations + 2 else -np.log(4)  # the end, after an iteration of the second epoch
+        return {"value": value}
+
+    monkeypatch.setattr(plateau, "look", look)
+    plateau.play(args, gan, trainer, until_learns=True)
+    assert seen[1:] == pytest.approx([0.5] * trainer.iterations + [0.5 + 0.2 * 50 / 249])
 
 
 def test_what_ends_a_plateau():
