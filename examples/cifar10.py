@@ -47,7 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--scale", type=run.positive_number, metavar="S", help=text)
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
-    args = run.parse(parser)
+    args = run.parse(parser, "cifar10.py")
     if args.model is None and not args.evaluate:
         parser.error(f"--model is missing: choose {' or '.join(recipes.CIFAR10)}")
     if args.scale is None and args.smoke:

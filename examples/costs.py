@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from collapse import BATCH, NOISE, discriminator, endless, generator, in_parallel, mean_D
-from scipy.optimize import minimize
 
 from tinygan import (
     GAN,
@@ -192,6 +191,8 @@ def fit(divergence: Callable[[np.ndarray, np.ndarray], float], d: float) -> tupl
 
     The best of several starts, one over both modes, the others over one: such divergences have several minima.
     """
+    from scipy.optimize import minimize  # not at the top: slow to import, and Ctrl-C there is a traceback
+
     log_p = log_two_modes(d)
 
     def left(parameters: np.ndarray) -> float:

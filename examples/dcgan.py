@@ -132,7 +132,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--weight-range", type=run.positive_number, metavar="R", help="weights start from U(−R, R) (default: %(default)s)")
     add("--no-batch-norm", dest="batch_norm", action="store_false", help="leave out batch normalisation")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
-    return run.parse(parser)
+    return run.parse(parser, "dcgan.py")
 
 
 def program() -> None:

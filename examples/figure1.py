@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from scipy.special import expit
-from scipy.stats import ks_2samp
 from theory import SUPPORT, Check, generator_cdf, line_discriminator, midpoints, normal, opposite, train_discriminator
 
 from tinygan import (
@@ -221,6 +220,8 @@ def fresh_discriminator(moment: Moment, steps: int) -> np.ndarray:
 
 def two_sample_distances(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Wasserstein-1 and Kolmogorov–Smirnov distance of two sets of equal size."""
+    from scipy.stats import ks_2samp  # not at the top: slow to import, and Ctrl-C there is a traceback
+
     return float(abs(np.sort(a) - np.sort(b)).mean()), float(ks_2samp(a, b).statistic)
 
 

@@ -10,6 +10,7 @@ nearest to the sample on its left. A title says where other images stand in for 
 """
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     for name in dict.fromkeys(kind.name for kind in KINDS.values()):
         add(f"--{option(name)}", metavar="DIR", help=f"where the files of {name} are (default: where the run found them)")
     add("--seed", type=run.natural, default=0, metavar="S", help="decides the noise (default: %(default)s)")
+    add("--enlarge", "--scale", type=run.positive, default=1, metavar="N", help="enlarge the figure N times")
     add("--out", type=Path, metavar="DIR", help="folder to write into (default: a new one under runs/)")
     return parser.parse_args()
 
@@ -82,22 +84,26 @@ def kind_of(path: Path, settings: dict[str, Any]) -> Kind:
     for beginning, kind in KINDS.items():
         if data.startswith(beginning):
             return kind
-    known = ", ".join(f"{beginning}…" for beginning in KINDS)
-    raise DataError(f"{path}: its run was trained on {data}, known are {known}: add a line to KINDS in examples/figure2.py")
+    names = " and ".join(dict.fromkeys(kind.name for kind in KINDS.values()))
+    remedy = f"python examples/sample.py {shlex.quote(str(path))} --nearest"
+    raise DataError(
+        f"{path}: its run was trained on {data}, but Figure 2 is only of the paper's data sets, here {names}: "
+        f"draw the samples of this run, and the training examples nearest to them, with\n  {remedy}"
+    )
 
 
-def panel_of(path: Path, folders: dict[str, Any]) -> Panel:
-    """The panel of one run. folders: where each kind of data is, by its option."""
+def panel_of(path: Path, options: dict[str, Any]) -> Panel:
+    """The panel of one run, with the options of this script."""
     checkpoint, generator = run.load_run(path)
     settings = checkpoint.configuration
     kind = kind_of(path, settings)
-    dataset = run.trained_on(settings, kind.load(folders[option(kind.name)] or run.data_of(path)))
-    rng = random_generator(generator.network.xp, folders["seed"], "nearest")  # so they are those of sample.py --nearest
+    dataset = run.trained_on(settings, kind.load(options[option(kind.name)] or run.data_of(path)))
+    rng = random_generator(generator.network.xp, options["seed"], "nearest")  # so they are those of sample.py --nearest
     samples = to_host(generate(generator, ROWS * (COLUMNS - 1), rng))
     images = kind.rows_as_images(dataset.train.images)
     picture = neighbour_grid(kind.samples_as_images(samples), images, dataset.image_shape, COLUMNS)
     times = max(1, round(TILE / max(dataset.image_shape[:2])))
-    return Panel(title(kind, dataset, generator, settings, checkpoint.epoch), enlarge(picture, times))
+    return Panel(title(kind, dataset, generator, settings, checkpoint.epoch), enlarge(picture, times * options["enlarge"]))
 
 
 def title(kind: Kind, dataset: Dataset, generator: Any, settings: dict[str, Any], epoch: int) -> str:
@@ -111,19 +117,20 @@ def title(kind: Kind, dataset: Dataset, generator: Any, settings: dict[str, Any]
     return f"{words}\n{settings.get('variant')}, seed {settings.get('seed')}, epoch {epoch}"
 
 
-def arranged(panels: list[Panel]) -> Array:
-    """One picture (H, W, 3) uint8: the panels in reading order, each below its title."""
-    font: Any = ImageFont.load_default(FONT)
-    width = MARGIN + max(max(panel.picture.shape[1], *text_widths(panel, font)) for panel in panels)
+def arranged(panels: list[Panel], scale: int) -> Array:
+    """One picture (H, W, 3) uint8: the panels in reading order, each below its title. scale: of the titles and margins."""
+    font_size, line, margin = scale * FONT, scale * LINE, scale * MARGIN
+    font: Any = ImageFont.load_default(font_size)
+    width = margin + max(max(panel.picture.shape[1], *text_widths(panel, font)) for panel in panels)
     rows = [panels[i : i + ACROSS] for i in range(0, len(panels), ACROSS)]
-    heights = [max(panel.picture.shape[0] for panel in row) + 2 * LINE + MARGIN for row in rows]
-    size = MARGIN + width * min(ACROSS, len(panels)), MARGIN + sum(heights)
+    heights = [max(panel.picture.shape[0] for panel in row) + 2 * line + margin for row in rows]
+    size = margin + width * min(ACROSS, len(panels)), margin + sum(heights)
     sheet = Image.new("RGB", size, "white")
     for i, row in enumerate(rows):
         for j, panel in enumerate(row):
-            left, top = MARGIN + j * width, MARGIN + sum(heights[:i])
-            ImageDraw.Draw(sheet).text((left, top), panel.title, "black", font, spacing=LINE - FONT)
-            sheet.paste(Image.fromarray(panel.picture), (left, top + 2 * LINE))
+            left, top = margin + j * width, margin + sum(heights[:i])
+            ImageDraw.Draw(sheet).text((left, top), panel.title, "black", font, spacing=line - font_size)
+            sheet.paste(Image.fromarray(panel.picture), (left, top + 2 * line))
     return np.asarray(sheet)
 
 
@@ -135,7 +142,7 @@ def program() -> None:
     args = parse_arguments()
     panels = sorted((panel_of(path, vars(args)) for path in args.runs), key=lambda panel: panel.title)
     out = run.open_folder("figure2", args.out)
-    save_png(out / "figure2.png", arranged(panels))
+    save_png(out / "figure2.png", arranged(panels, args.enlarge))
     print("\n".join(panel.title for panel in panels))
     print(f"{out / 'figure2.png'}: a frame holds the training example nearest to the sample on its left")
 

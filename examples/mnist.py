@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--size", type=run.positive, metavar="N", help="crop your own images to squares, and resize them to N × N")
     add("--calm", action="store_true", help="a departure from the paper: no dropout in D while G is trained")
     add("--evaluate", type=Path, metavar="CHECKPOINT", help="only measure this checkpoint, or that in this folder of a run")
-    return run.parse(parser)
+    return run.parse(parser, "mnist.py")
 
 
 def program() -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logsumexp, ndtr, softmax
 
 from tinygan import (
@@ -586,6 +585,8 @@ def proposition_2_convergence(steps: int = 400) -> list[Check]:
 
     On 24 points, from the uniform distribution, in p_g space. Each condition of the proposition is then taken away alone.
     """
+    from scipy.optimize import minimize  # not at the top: slow to import, and Ctrl-C there is a traceback
+
     runs = {name: descend(steps, **condition) for name, condition in DESCENTS.items()}
     jsd = {name: run["jsd"] for name, run in runs.items()}
     reachable = minimize(lambda theta: discrete_criterion(TWO_MODES, bell(theta)), [10.0, 1.5], method="Nelder-Mead")

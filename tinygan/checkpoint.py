@@ -9,6 +9,7 @@ and the architecture stays a text, repr(network).
 
 import errno
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -92,6 +93,15 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         ) from error
 
 
+def _difference(found: Any, mine: list[Any], text: str) -> str:
+    """In words, what a file says of a network, and what the network is: the first layer of two lists in which they differ."""
+    if not isinstance(found, list):  # the text of format 1; None where there is no such player
+        return f"{found!s:.300}, not {text:.300}"
+    layers = enumerate(itertools.zip_longest(found, mine, fillvalue="no layer"))
+    i, (its, ours) = next((i, pair) for i, pair in layers if pair[0] != pair[1])
+    return f"different from layer {i} on: the file has {its!s:.300} there, and the network {ours!s:.300}"
+
+
 def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network] | None = None) -> Checkpoint:
     """The checkpoint at path. If networks are given, {"G": G, …}, it must have their architectures.
 
@@ -116,7 +126,7 @@ def load_checkpoint(path: str | os.PathLike[str], networks: Mapping[str, Network
                 found, mine = fields["architecture"].get(player), _as_json(network.describe())
                 if found not in (mine, repr(network)):
                     raise CheckpointError(
-                        f"{path}: of a different architecture: its {player} is {found}, not {mine}: "
+                        f"{path}: of a different architecture: its {player} is {_difference(found, mine, repr(network))}: "
                         f"ask for the networks that it was trained with, or start a new run in a different folder"
                     )
             arrays = {name: _read(archive, name) for name in (*names, "digest")}

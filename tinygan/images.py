@@ -76,6 +76,16 @@ def enlarge(image: Array, scale: int) -> Array:
     return np.repeat(np.repeat(to_host(image), scale, axis=0), scale, axis=1)
 
 
+def scale_of(picture: Array, image_shape: Sequence[int]) -> int:
+    """How many times a grid of images of this shape was enlarged: the largest number that its height and its pixels allow."""
+    for scale in range(len(picture) // (image_shape[0] + 2 * GAP), 1, -1):
+        small, rest = picture[::scale, ::scale], len(picture) % scale
+        fits = not rest and (len(small) - GAP) % (image_shape[0] + GAP) == 0
+        if fits and np.array_equal(enlarge(small, scale), picture):
+            return scale
+    return 1
+
+
 def beside(left: Array, right: Array) -> Array:
     """Two images as one, with a white bar between them: uint8 (h, w), or (h, w, 3). Below the lower one it is grey."""
     left, right = to_uint8(left), to_uint8(right)

@@ -132,8 +132,8 @@ def _require_signature(part: Layer, name: str, line: str, calls: list[tuple[tupl
             raise GradientError(f"{type(part).__name__}: {found} cannot be called as a layer ({error}): {line}") from error
 
 
-def _read_input(x: Any, rng: Any) -> Array:
-    """The input: as it was given, in float64, or drawn in the shape that was given."""
+def read_input(x: Any, rng: Any) -> Array:
+    """The input: as it was given, in float64, or drawn in the shape that was given. Raises ArgumentError for anything else."""
     if isinstance(x, tuple | list) and x and all(_is_size(size) for size in x):
         shape = tuple(int(size) for size in x)
         _require_rows(shape)
@@ -172,7 +172,7 @@ def examined(layer: Layer, x: Any, seed: int) -> Iterator[list["Examination"]]:
     with _borrowed(layer, seed) as network:
         network.theta += rng.uniform(-0.5, 0.5, network.theta.shape)
         was_integer = getattr(x, "dtype", np.dtype(float)).kind in "iu"
-        x = _read_input(x, rng)
+        x = read_input(x, rng)
         # Statistics that start at 0 and 1 would hide a backward that forgets them.
         network.statistics += rng.uniform(0.1, 0.6, network.statistics.shape)
         training, testing = (Examination(network, x, train, seed, was_integer) for train in (True, False))

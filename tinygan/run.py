@@ -2,7 +2,7 @@
 checkpoints, resume, the measurement, and a plain sentence on how the run went.
 
     add_options(parser)
-    args = parse(parser)                         # with --resume, the options of the run
+    args = parse(parser, "mnist.py")             # with --resume, the options of the run
     with Run("mnist", args) as run:
         …                                        # data, model and trainer
         run.start(trainer, dataset)              # restores the trainer with --resume
@@ -96,6 +96,7 @@ FREE = (
     "evaluate_every",
     "enlarge",
     "evaluate",
+    "script",  # parse compares it
 )
 # Of these, a resume takes from run.json what is not given.
 KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
@@ -143,23 +144,30 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     parser.set_defaults(**defaults)
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+def parse(parser: argparse.ArgumentParser, script: str | None = None) -> argparse.Namespace:
     """The options on the command line. With --resume, those that are not given are the run's own.
 
+    script   a name for the script, such as "mnist.py". run.json keeps it, and no script of a different name resumes the run.
+
     Without --out, --resume takes the only run under runs/. The run's own options are in its checkpoint, and in run.json.
-    Raises CheckpointError for an option that contradicts the run's, and for a folder that holds no run.
+    Raises CheckpointError for an option that contradicts the run's, for a run of a different script, and for a folder that
+    holds no run.
     """
     args = parser.parse_args()
     if not args.resume:
+        args.script = script
         return args
     folder = folder_to_resume(args.out)
     known = options_of(folder) if holds_run(folder) else {}  # in an empty folder a run starts
+    its = known.pop("script", None)  # an older run does not know it
+    if script and isinstance(its, str) and its != script:
+        raise CheckpointError(f"{folder}: this is a run of {its:.100}, not of {script}: resume it with {its:.100}")
     own = {name: value for name, value in known.items() if name in vars(args)}
     words = [f"--{name.replace('_', '-')}" + f"={value}" * (value is not True) for name, value in own.items() if value]
     parser.parse_known_args([*words, *sys.argv[1:]])  # so what is in run.json is checked as if it were given
     parser.set_defaults(**own)
     args = parser.parse_args()
-    args.out = folder
+    args.out, args.script = folder, script
     contradictions = [
         f"{name} is {value} in the run, {getattr(args, name)} now"
         for name, value in own.items()
@@ -578,7 +586,7 @@ class Run:
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
-        from tinygan.images import save_gif
+        from tinygan.images import save_gif, scale_of
 
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
@@ -591,7 +599,8 @@ class Run:
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
-            self.row = self._first_row(pictures[-1], self.scale)
+            # Its own scale: a run that has all its epochs draws no picture with a new one.
+            self.row = self._first_row(pictures[-1], scale_of(pictures[-1], self.configuration["image_shape"]))
             pictures = [picture[:, -pictures[-1].shape[1] :] for picture in pictures]  # without the data on the left
             # An older version of tinygan may have drawn the first pictures with a different margin.
             pictures = [picture for picture in pictures if picture.shape == pictures[-1].shape]

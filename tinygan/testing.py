@@ -22,13 +22,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from tinygan import checks
+from tinygan.backend import random_generator
 from tinygan.description import all_declarations
 from tinygan.errors import ArgumentError, GradientError
 from tinygan.gradcheck import Report
 from tinygan.layers import Layer
 from tinygan.named import examine, label, make_layer
-from tinygan.protocol import PROMISES, Fault
+from tinygan.protocol import PROMISES, Fault, read_input
 
 _DERIVATIVE = "derivative_by_"
 _EXAMPLE = "parametrize_layers([Softplus, (lambda: Gated(4), (5, 4))])"
@@ -44,12 +47,14 @@ def parametrize_layers(layers: Iterable[Any], *, x: Any = (5, 3), seed: int = 0)
 
     A test fails with a GradientError that says what is wrong. If a layer cannot even be called, its test `runs` says why, and
     its other tests fail with a line that points there.
-    Raises ArgumentError for what is no list of layers, for an empty list, and if pytest is not installed.
+    Raises ArgumentError for what is no list of layers, for an empty list, for an x or a seed that check_layer would refuse with
+    any layer, and if pytest is not installed.
     """
     try:
         import pytest
     except ImportError as error:
         raise ArgumentError("parametrize_layers needs pytest: python -m pip install pytest") from error
+    read_input(x, random_generator(np, seed))  # what is wrong here is wrong for every layer
     cases = []
     for entry in checks.items("layers", layers, _EXAMPLE):
         given, its_x = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, x)

@@ -219,6 +219,21 @@ def test_what_is_no_list_of_layers_is_refused_when_the_tests_are_collected(layer
         parametrize_layers(layers)
 
 
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        ({"seed": "a"}, ["seed", "'a'"]),
+        ({"seed": -1}, ["seed", "-1"]),
+        ({"x": 5}, ["x must be", "(5, 3)", "not 5"]),
+        ({"x": (1, 3)}, ["(1, 3)", "m > 1"]),
+        ({"x": [[np.nan]] * 2}, ["x must be finite"]),
+    ],
+)
+def test_an_input_or_a_seed_that_no_layer_can_have_is_refused_when_the_tests_are_collected(options, facts):
+    with refused(*facts):
+        parametrize_layers([Tanh], **options)
+
+
 def test_without_pytest_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytest", None)
     with refused("python -m pip install pytest"):

@@ -122,12 +122,27 @@ def test_one_run_is_one_panel(call, run, data, tmp_path):
         assert picture.height == figure2.MARGIN * 2 + 2 * figure2.LINE + 11 * (GAP + ROWS * (6 + GAP))
 
 
+def test_with_a_scale_all_of_the_figure_is_larger(call, run, data, tmp_path):
+    folder, read = run("a", "--epochs", 1), {}
+    for name, options in ("plain", ()), ("large", ("--scale", 2)):
+        call(figure2.program, folder, "--mnist", data, *options, "--out", tmp_path / name)
+        with Image.open(tmp_path / name / "figure2.png") as picture:
+            read[name] = np.asarray(picture)
+    plain, large = read["plain"], read["large"]
+    assert len(large) == 2 * len(plain)
+    side = 11 * (GAP + COLUMNS * (6 + GAP))  # of the panel, without the margins and the title
+    panel = plain[TOP : TOP + 11 * 50, figure2.MARGIN : figure2.MARGIN + side]
+    found = large[2 * TOP : 2 * (TOP + 11 * 50), 2 * figure2.MARGIN : 2 * (figure2.MARGIN + side)]
+    np.testing.assert_array_equal(found, panel.repeat(2, axis=0).repeat(2, axis=1))
+
+
 def test_data_that_have_no_panel_and_other_data_are_refused(call, run, data, other_data, cifar, cifar_run, tmp_path):
     dataset = load_cifar10(cifar)
     G, D = Network([Linear(3, 3072)], seed=1), Network([Linear(3072, 1)])
     gan = Simultaneous(G, D, *(MomentumSGD(net.theta, 0.1) for net in (G, D)), noise=Noise("gaussian", 3), batch_size=2)
     trainer = Trainer(gan, dataset.train, dataset.validation, prepare=normalise_contrast)
-    for settings, facts in ({"data": "lsun"}, ("lsun", "mnist…", "cifar10…", "KINDS")), ({}, ("which data",)):
+    own = "images-mine", "MNIST", "CIFAR-10", f"sample.py {tmp_path / 'c.npz'} --nearest"
+    for settings, facts in ({"data": "images-mine"}, own), ({}, ("which data",)):
         trainer.save(tmp_path / "c.npz", settings)
         with refused(tmp_path / "c.npz", *facts, error=DataError):
             call(figure2.program, tmp_path / "c.npz", "--cifar10", cifar)

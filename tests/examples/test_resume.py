@@ -3,6 +3,7 @@
 import json
 import os
 
+import cifar10
 import dcgan
 import mnist
 import pytest
@@ -150,6 +151,33 @@ def test_an_option_that_contradicts_the_runs_is_refused_by_its_name_and_both_val
 def test_the_same_value_is_no_contradiction(run, resume):
     folder = run("a", "--epochs", 1, "--learning-rate", 0.1)
     resume(folder, *SMALL, "--learning-rate", "1e-1", "--generator-cost", "non_saturating")
+
+
+@pytest.mark.parametrize("program", [dcgan.program, cifar10.program])
+def test_a_run_of_a_different_script_is_refused_in_one_line(program, run, call):
+    folder = run("a", "--epochs", 1)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError) as caught:
+        call(program, "--out", folder, "--resume")
+    message = str(caught.value).removeprefix(str(folder))
+    assert "mnist.py" in message
+    assert f"{program.__module__}.py" in message
+    assert "\n" not in message
+    assert len(message) < 100
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", [None, 3, ...])
+def test_a_run_that_does_not_say_which_script_made_it_resumes_and_says_it_from_then_on(name, run, resume, call, pictures):
+    folder = run("a", "--epochs", 1)
+    older = facts(folder)
+    older["options"]["script"] = name
+    older["options"] = {key: value for key, value in older["options"].items() if value is not ...}
+    (folder / "run.json").write_text(json.dumps(older))
+    with refused("architecture", "layer 0", error=CheckpointError):
+        call(dcgan.program, "--out", folder, "--resume", "--data", pictures)
+    resume(folder, "--epochs", 2)
+    assert facts(folder)["options"]["script"] == "mnist.py"
 
 
 def test_a_mistyped_folder_is_refused_with_the_nearest_run(run, resume, tmp_path):

@@ -309,6 +309,18 @@ def test_the_curves_are_drawn_while_the_run_goes_on_with_a_row_of_its_latest_sam
     assert [entry[1] for entry in drawn] == [5]
 
 
+@pytest.mark.parametrize("scale", [1, 3])
+def test_a_finished_run_cuts_the_row_of_the_curves_with_the_scale_of_its_pictures(scale, run, call, monkeypatch):
+    folder, rows = run("a", "--epochs", 1, "--scale", scale), []
+    monkeypatch.setattr(tinygan.run, "draw_curves", lambda path, metrics, title, row: rows.append(row))
+    for _ in range(2):  # the second time, run.json has the new scale already
+        call(mnist.program, "--out", folder, "--resume", "--scale", 2)
+    last = picture(folder / "samples" / "epoch-0001.png")
+    assert len(rows) == 2
+    for row in rows:
+        np.testing.assert_array_equal(row, last[: scale * 10])
+
+
 # ---- The curves
 
 

@@ -52,6 +52,15 @@ def test_it_imports_tinygan_and_other_examples_and_goes_no_other_way(name):
         assert {module.partition(".")[0] for module in imported} <= allowed
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_is_slow_to_import_is_imported_where_it_is_used(name):
+    """Ctrl-C before main is called ends a script with a traceback."""
+    top = ast.parse((EXAMPLES / name).read_text(encoding="utf-8")).body
+    names = {node.module for node in top if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    assert not [each for each in names if re.match(r"(matplotlib|tqdm|scipy\.(optimize|stats))\b", each)]
+
+
 @pytest.mark.parametrize("name", sorted({*SCRIPTS} - {"first_loop.py"}))
 def test_what_the_user_can_fix_ends_it_with_one_line(name, monkeypatch, tmp_path):
     wrong = tmp_path / "file"

@@ -17,6 +17,8 @@ from tinygan.images import (
     GREY,
     YELLOW,
     Memorisation,
+    beside,
+    enlarge,
     image_grid,
     interpolate,
     memorisation,
@@ -24,6 +26,7 @@ from tinygan.images import (
     neighbour_grid,
     save_gif,
     save_png,
+    scale_of,
     to_uint8,
 )
 
@@ -112,6 +115,17 @@ def test_image_grid_in_reading_order(shape):
 @pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (10, 4), (100, 10)])
 def test_image_grid_is_square_unless_told(n, columns):
     assert image_grid(random_rows(n, (3, 4)), (3, 4)).shape[1] == columns * (4 + GAP) + GAP
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (28, 28), (3, 4, 3)])
+@pytest.mark.parametrize("scale", [1, 2, 3, 6])
+def test_the_scale_of_a_grid_is_found_in_its_pixels(shape, scale):
+    """Also that of black images, and where the data are on the left. With 8 × 8, the height alone allows 1 and 6."""
+    for rows in random_rows(10, shape), np.zeros((10, np.prod(shape)), np.uint8):
+        grid = image_grid(rows, shape)
+        for picture in grid, beside(grid, grid):
+            assert scale_of(enlarge(picture, scale), shape) == scale
+    assert scale_of(grid[1:], shape) == 1  # of another margin
 
 
 def test_image_grid_from_the_device(xp):

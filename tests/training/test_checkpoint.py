@@ -16,7 +16,19 @@ import numpy as np
 import pytest
 from helpers import forge, member, refused, rewrite
 
-from tinygan import BatchNorm, Checkpoint, CheckpointError, Layer, Linear, Network, Reshape, load_checkpoint, save_checkpoint
+from tinygan import (
+    BatchNorm,
+    Checkpoint,
+    CheckpointError,
+    Layer,
+    Linear,
+    Network,
+    ReLU,
+    Reshape,
+    Tanh,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 FIELDS = ("epoch", "updates", "architecture", "metrics", "configuration")
 SIZES = {"G.theta": 16, "G.velocity": 16, "D.theta": 5, "D.first_moment": 5, "D.second_moment": 5, "state.chains": 7}
@@ -399,7 +411,7 @@ def test_another_architecture_is_refused_before_the_vectors_are_read(tmp_path, p
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path, other)
     assert peak() < 1e6
-    for fact in (str(path), "its D is", "'n_in': 4", "not", "'n_in': 5"):
+    for fact in (str(path), "its D is", "layer 0", "'n_in': 4", "'n_in': 5"):
         assert fact in str(caught.value)
     assert "'n_in': 3" not in str(caught.value)  # G's
 
@@ -416,6 +428,26 @@ def test_another_architecture_is_refused_before_the_vectors_are_read(tmp_path, p
 def test_what_differs_in_a_layer_or_is_not_there_at_all_is_another_architecture(path, player, network):
     with pytest.raises(CheckpointError, match=f"its {player} is"):
         load_checkpoint(path, {player: network()})
+
+
+@pytest.mark.parametrize(
+    ("layers", "facts"),
+    [
+        ([Linear(4, 8), ReLU(), Linear(8, 2)], ["layer 2", "'n_out': 1", "'n_out': 2"]),
+        ([Linear(4, 8), Tanh(), Linear(8, 1)], ["layer 1", "ReLU", "Tanh"]),
+        ([Linear(4, 8), ReLU()], ["layer 2", "'n_in': 8", "network no layer"]),
+        ([Linear(4, 8), ReLU(), Linear(8, 1), ReLU()], ["layer 3", "has no layer", "'ReLU'"]),
+    ],
+)
+def test_of_a_different_architecture_the_first_layer_that_differs_is_named_and_no_other(path, layers, facts):
+    saved = checkpoint()
+    saved.architecture["D"] = Network([Linear(4, 8), ReLU(), Linear(8, 1)]).describe()
+    save_checkpoint(path, saved)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path, {"D": Network(layers)})
+    for fact in facts:
+        assert fact in str(caught.value)
+    assert "'n_out': 8" not in str(caught.value)  # of the layer that is equal
 
 
 def test_of_some_networks_only_those_are_asked_for(path):
