@@ -23,8 +23,12 @@ And those that run examples/mnist.py on a tiny set in MNIST's format, with tiny 
 """
 
 import functools
+import os
 import signal
 import sys
+
+# Before NumPy is imported: for the small matrices of the tests a second thread only costs time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

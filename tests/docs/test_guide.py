@@ -4,6 +4,7 @@ Its links are tested in test_links.py, with those of all pages.
 """
 
 import ast
+import functools
 import re
 
 import pytest
@@ -23,6 +24,7 @@ FORMULAS = re.findall(r"^<!-- (.*) -->\n```math\n(.*)\n```$", TEXT, re.MULTILINE
 SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
 
+@functools.cache
 def definitions(path):
     """The names that a Python file defines: functions, classes, "Class.method", and what it assigns at the top."""
 

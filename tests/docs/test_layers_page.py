@@ -167,6 +167,7 @@ def test_both_gans_have_about_fifteen_lines_of_code():
         assert len([line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]) <= 20
 
 
+@pytest.mark.slow
 def test_both_gans_compute_the_same_from_the_same_start(torch):
     theirs = gan(TORCH_GAN)
     ours = gan(TINY_GAN.replace("seed=1)", "seed=1, dtype=np.float64)").replace("seed=2)", "seed=2, dtype=np.float64)"))

@@ -69,6 +69,7 @@ def test_gradcheck_fails_with_exit_code_1_and_says_where(monkeypatch, capsys):
     assert lines[-1].startswith("1 of 2 are WRONG: Linear")
 
 
+@pytest.mark.slow
 def test_doctor_says_what_there_is(tmp_path):
     done = run("-m", "tinygan", "doctor", XDG_CACHE_HOME=str(tmp_path), OPENBLAS_NUM_THREADS="1")
     assert (done.returncode, done.stderr) == (0, "")
@@ -134,6 +135,7 @@ def test_doctor_names_the_extras_that_are_missing(quick_doctor, monkeypatch, cap
     assert "python -m pip install matplotlib tqdm mlxtend" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_doctor_tells_of_damaged_data(tmp_path):
     folder = tmp_path / "mnist"
     folder.mkdir()
@@ -211,6 +213,7 @@ def test_ctrl_c_ends_cleanly(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["--help", "gradcheck"])
 def test_a_reader_that_goes_away_is_no_error(command):
     arguments = [sys.executable, "-m", "tinygan", command]

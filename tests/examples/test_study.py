@@ -90,6 +90,7 @@ def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
         assert picture.size[0] > 1000
 
 
+@pytest.mark.slow
 def test_runs_of_ones_own_are_compared_apart_from_the_committed_ones(run, call, data, tmp_path, capsys):
     """Smoke runs too, stopped ones, and those without an epoch; all on one data set, whose folder each run knows."""
     folders = [
@@ -129,6 +130,7 @@ def test_runs_of_ones_own_are_compared_apart_from_the_committed_ones(run, call, 
         call(study.main, "--results", tmp_path / "compared", "--write")
 
 
+@pytest.mark.slow
 def test_stopped_runs_of_other_data_and_other_nets_are_compared_too(call, train_dcgan, pictures, tmp_path, capsys):
     own = tmp_path / "own.npy"
     np.save(own, np.random.default_rng(0).integers(0, 256, (40, 6, 8), dtype=np.uint8))

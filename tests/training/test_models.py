@@ -415,5 +415,5 @@ def test_two_figures_of_one_name_are_refused_since_one_would_hide_the_other(monk
 def test_a_model_without_a_batch_size_has_minibatches_of_100_or_what_it_is_given():
     model = Classifier(np, 1)
     assert Trainer(model, TRAIN, VALIDATION, batch_size=7).iterations == 60 // 7
-    with pytest.raises(ArgumentError, match="60 rows .* of 100"):
+    with pytest.raises(ArgumentError, match="60 rows .* 1 × 100"):
         Trainer(model, TRAIN, VALIDATION)
