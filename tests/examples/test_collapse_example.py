@@ -16,6 +16,8 @@ from scripts import run_example
 
 from tinygan import MomentumSGD
 
+pytestmark = pytest.mark.slow
+
 FIGURES = Path(collapse.__file__).parent / "figures"
 
 LOG_4 = math.log(4)

@@ -15,6 +15,8 @@ from scripts import run_example
 
 from tinygan import GENERATOR_COSTS, Linear, Network, ReLU, Uniform, generator_loss
 
+pytestmark = pytest.mark.slow
+
 FIGURES = Path(costs.__file__).parent / "figures"
 
 # ---- Against the logit

@@ -13,6 +13,8 @@ from strict_cupy import host
 
 from tinygan import GAN, Linear, Network
 
+pytestmark = pytest.mark.slow
+
 
 class Bar:
     def update(self, n=1):

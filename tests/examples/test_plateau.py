@@ -9,6 +9,8 @@ import pytest
 from tinygan import Adam, Linear, Network, load_cifar10
 from tinygan.layers import Dropout
 
+pytestmark = pytest.mark.slow
+
 
 def arguments(**changed):
     plain = {"scale": 200.0, "seed": 0, "minutes": 1.0, "every": 2, "batch_size": 5, "faster": 1.0, "picture": None}

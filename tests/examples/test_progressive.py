@@ -14,6 +14,8 @@ from PIL import Image
 from tinygan import ArgumentError, BatchNorm, Linear, Streams, Tanh, check_layer
 from tinygan.layers import LeakyReLU
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = dcgan.DCGAN | {"width": 4, "batch_size": 6}
 SHAPE = 8, 12
 STEPS = [(size, fade) for size, fade, _ in progressive.PHASES]

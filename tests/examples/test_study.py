@@ -37,6 +37,8 @@ from tinygan import (
 )
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, evaluate
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_study_tells_of_every_run(run, data, tmp_path, monkeypatch, capsys):
     """Finished, stopped, and diverged; the released recipe, and a departure from it."""
