@@ -457,7 +457,8 @@ class Contestant:
 
     def stop(self):
         self.process.stdin.close()
-        self.peak_memory = float(self.process.stdout.readline() or "nan")
+        with self.process.stdout as answers:
+            self.peak_memory = float(answers.readline() or "nan")
         self.process.wait()
 
 
