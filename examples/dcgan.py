@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 
 from tinygan import (
-    GAN,
-    VARIANTS,
     ArgumentError,
     BatchNorm,
     Conv2d,
@@ -32,9 +30,7 @@ from tinygan import (
     Layer,
     LeakyReLU,
     Linear,
-    MomentumSGD,
     Network,
-    Noise,
     ReLU,
     Reshape,
     Sigmoid,
@@ -42,7 +38,6 @@ from tinygan import (
     Trainer,
     Uniform,
     get_backend,
-    learning_rate_schedule,
     load_mnist,
     recipes,
     run,
@@ -110,18 +105,6 @@ def networks(settings: Mapping[str, Any], image_shape: tuple[int, ...], xp: Any 
     return network([*G, Reshape((h * w,))]), network([Reshape((h, w, 1)), *D])
 
 
-def game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
-    """The game between these nets: optimisers, noise and variant. A Trainer changes the momentum after the first epoch."""
-    decay = recipes.DECAY ** settings["schedule_compression"]
-    rate = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay)
-    options = {name: settings[name] for name in ("batch_size", "k", "generator_steps")}
-    if settings["generator_cost"]:
-        options["generator_cost"] = settings["generator_cost"]
-    noise = Noise(settings["prior"], settings["noise"])
-    players = G, D, *(MomentumSGD(network.theta, rate, recipes.momentum(settings)(1)) for network in (G, D))
-    return VARIANTS[settings["variant"]](*players, noise=noise, **options)
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -149,7 +132,7 @@ def program() -> None:
         epochs = {"mnist-subset": SUBSET_EPOCHS}.get(dataset.name, 2 if args.smoke else EPOCHS)
         args.epochs = args.epochs or folder.earlier.get("epochs") or epochs
 
-        gan = game(vars(args), *networks(vars(args), dataset.image_shape, xp))
+        gan = recipes.game(vars(args), *networks(vars(args), dataset.image_shape, xp))
         generator = Generator(gan.G, gan.noise)
         momentum = recipes.momentum(vars(args))
         trainer = Trainer(gan, dataset.train, dataset.validation, seed=args.seed, momentum=momentum)

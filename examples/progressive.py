@@ -20,7 +20,7 @@ from typing import Any
 import dcgan
 import numpy as np
 
-from tinygan import GAN, Array, Batch, Conv2d, Generator, Network, Noise, Streams, guard, load_mnist, pixels, run
+from tinygan import GAN, Array, Batch, Conv2d, Generator, Network, Noise, Streams, guard, load_mnist, pixels, recipes, run
 from tinygan.console import progress_bar
 from tinygan.datasets import Dataset
 from tinygan.images import image_grid, save_png
@@ -155,7 +155,7 @@ def game(settings: Mapping[str, Any], G: list[Layer], D: list[Layer], shape: tup
     """The DCGAN's game between these layers, on rows."""
     h, w = shape
     ends = [*G, Reshape((h * w,))], [Reshape((h, w, 1)), *D]
-    return dcgan.game(settings, *(Network(layers, seed=settings["seed"]) for layers in ends))
+    return recipes.game(settings, *(Network(layers, seed=settings["seed"]) for layers in ends))
 
 
 def picture(gan: GAN, z: Array, size: int, shape: tuple[int, ...]) -> Array:

@@ -150,19 +150,22 @@ def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayMo
 def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> GAN:
     """The game of the MNIST experiment: nets, optimisers and noise. settings: what differs from MNIST."""
     settings = _complete(settings)
-    return _game(settings, *mnist_networks(settings, bias, xp))
+    return game(settings, *mnist_networks(settings, bias, xp))
 
 
-def _game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
-    """The game of these networks with these settings, which are complete."""
+def game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
+    """The game of these networks: noise, variant and optimisers. settings: a whole recipe, such as MNIST with what differs.
+
+    v ← μ v − η ∇;  θ ← θ + v, η and μ by the released schedules. A loop without a Trainer has the μ of the first epoch.
+    """
     decay = DECAY ** settings["schedule_compression"]
-    rate = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay)
+    rate, mu = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay), momentum(settings)(1)
     options = {name: settings[name] for name in ("batch_size", "k", "generator_steps")}
     if settings["generator_cost"]:
         options["generator_cost"] = settings["generator_cost"]
-    kind = (CALM if settings["calm"] else VARIANTS)[settings["variant"]]
+    kind = (CALM if settings.get("calm") else VARIANTS)[settings["variant"]]
     noise = Noise(settings["prior"], settings["noise"])
-    return kind(G, D, MomentumSGD(G.theta, rate), MomentumSGD(D.theta, rate), noise=noise, **options)
+    return kind(G, D, MomentumSGD(G.theta, rate, mu), MomentumSGD(D.theta, rate, mu), noise=noise, **options)
 
 
 def cifar10_networks(settings: Mapping[str, Any], xp: ArrayModule = np) -> tuple[Network, Network]:
@@ -181,7 +184,7 @@ def cifar10_networks(settings: Mapping[str, Any], xp: ArrayModule = np) -> tuple
 def cifar10(settings: Mapping[str, Any], xp: ArrayModule = np) -> GAN:
     """The game of a CIFAR-10 experiment. settings: what differs from CIFAR10[model], and the model."""
     settings = cifar10_settings(settings)
-    return _game(settings, *cifar10_networks(settings, xp))
+    return game(settings, *cifar10_networks(settings, xp))
 
 
 def cifar10_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

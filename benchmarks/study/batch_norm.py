@@ -23,7 +23,7 @@ import numpy as np
 import records
 from records import figures, load_data, markdown_table
 
-from tinygan import GAN, VARIANTS, Batch, MomentumSGD, Network, Noise, Streams, load_checkpoint, pixels, run, softplus
+from tinygan import GAN, Batch, Network, Streams, load_checkpoint, pixels, recipes, run, softplus
 from tinygan.backend import write_atomically
 from tinygan.console import can_draw, new_figure
 from tinygan.datasets import Dataset
@@ -79,9 +79,7 @@ def game(path: Path) -> GAN:
         network.theta = checkpoint.vectors[f"{player}.theta"]
         if network.statistics.size:
             network.statistics = checkpoint.vectors[f"{player}.statistics"]
-    optimizers = (MomentumSGD(network.theta, 1e-6) for network in networks.values())
-    options = {"noise": Noise(settings["prior"], settings["noise"]), "batch_size": settings["batch_size"]}
-    return VARIANTS[settings["variant"]](*networks.values(), *optimizers, **options)
+    return recipes.game(settings, **networks)
 
 
 def judged_as_in_training(each: GAN, dataset: Dataset) -> dict[str, float]:

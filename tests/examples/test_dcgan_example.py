@@ -23,6 +23,7 @@ from tinygan import (
     load_generator,
     load_mnist,
     random_generator,
+    recipes,
 )
 from tinygan.run import COLUMNS
 
@@ -90,7 +91,7 @@ def test_every_option_is_a_setting_and_every_setting_reaches_the_game(call, name
     played = []
     for settings in dcgan.DCGAN | {"width": 4}, dcgan.DCGAN | {"width": 4} | {name: value}:
         G, D = dcgan.networks(settings, (8, 8))
-        gan = dcgan.game(settings, G, D)
+        gan = recipes.game(settings, G, D)
         rates = [optimizer.learning_rate_at(1000) for optimizer in (gan.G_optimizer, gan.D_optimizer)]
         played.append([gan.settings, rates, G.dtype, G.theta.tolist(), D.theta.tolist()])
     assert played[0] != played[1]
@@ -119,7 +120,7 @@ def test_a_run_writes_all_that_it_promises_and_resumes_to_the_bit(train_dcgan, c
 def test_data_and_samples_are_normalised_apart(pictures):
     """One step of D without batch norm's mixing: its gradient is that of two minibatches, not of one with both."""
     settings = dcgan.DCGAN | {"width": 4, "batch_size": 10}
-    gan = dcgan.game(settings, *dcgan.networks(settings, (8, 12)))
+    gan = recipes.game(settings, *dcgan.networks(settings, (8, 12)))
     x = (load_mnist(pictures).train.images[:10] / 255).astype(np.float32)
     samples, _ = gan.G.forward(gan.sample_noise(Streams(0)), train=True)
     gradient = gan.discriminator_gradient(x, samples, None)

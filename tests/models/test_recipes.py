@@ -165,6 +165,10 @@ def test_the_recipe_trains_on_every_backend(xp):
     assert np.isfinite(list(row.values())).all()
 
 
+def test_a_loop_without_a_trainer_has_the_momentum_of_the_first_epoch():
+    assert [optimizer.momentum for optimizer in (game().G_optimizer, game().D_optimizer)] == [0.5, 0.5]
+
+
 # ---- Calm
 
 
