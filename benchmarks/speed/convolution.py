@@ -84,29 +84,12 @@ def make_floor(args, theta, dropout):
 
     listed = products(args)
     largest = max(max(rows * n_in, rows * n_out, n_in * n_out) for _, rows, n_in, n_out in listed)
-    left, right, result = (np.ones(largest, np.float32) for _ in range(3))
+    memory = [np.ones(largest, np.float32) for _ in range(3)]  # the products share it: each alone needs some 200 MB
 
-    def product(kind, rows, n_in, n_out):
-        """The layout that is the fastest here. All products share the same memory."""
-        x, W, dy = (rows, n_in), (n_in, n_out), (rows, n_out)
+    def array(place, shape):
+        return memory[place][: math.prod(shape)].reshape(shape)
 
-        def array(memory, shape):
-            return memory[: math.prod(shape)].reshape(shape)
-
-        if kind == "forward":
-            a, b = array(left, x), array(right, W)
-        elif kind == "weights":
-            a, b = array(left, x).T, array(right, dy)
-        else:
-            a, b = array(left, dy), array(right, W).T
-        found = []
-        for p, q in (a, b), (b.T, a.T):
-            out = array(result, (p.shape[0], q.shape[1]))
-            seconds = min(timed(lambda p=p, q=q, out=out: np.matmul(p, q, out=out)) for _ in range(3))
-            found.append((seconds, p, q, out))
-        return min(found, key=lambda each: each[0])[1:]
-
-    operands = [product(*each) for each in listed]
+    operands = [step_time.fastest_layout(*product, array, repeats=3) for product in listed]
 
     def iteration(x, z):
         for a, b, out in operands:
@@ -389,35 +372,9 @@ def parts(args):
 
 
 def main():
-    for stream in sys.stdout, sys.stderr:
-        stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? for θ
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only check that all do equal work")
-    parser.add_argument("--parts", action="store_true", help="tinygan's time, part by part")
-    parser.add_argument("--rounds", type=int, default=12, help="turns of each contestant (default: 12)")
-    parser.add_argument("--iterations", type=int, default=2, help="iterations in a turn (default: 2)")
-    parser.add_argument("--threads", type=int, default=2, help="cores and threads of everybody (default: 2)")
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--width", type=int, help="units in G's hidden layers, a multiple of 100 (default: 8000)")
-    parser.add_argument("--d-width", type=int, help="maxout units in D's dense layer (default: 500)")
-    parser.add_argument("--pieces", type=int)
-    parser.set_defaults(**SIZES)
-    parser.add_argument("--json", metavar="FILE", help="also write here what was measured, and where")
-    for hidden in "--worker", "--variant", "--answer":
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    args.load_before = os.getloadavg()
-    if args.json and (args.check or args.parts):
-        parser.error("--check and --parts write no --json")
-    if args.worker:
-        args.check = bool(args.answer)
-        work(args)
-    elif args.check:
-        check(args)
-    elif args.parts:
-        parts(args)
-    else:
-        measure(args)
+    parser = step_time.command_line(__doc__, SIZES, rounds=12, iterations=2)
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    step_time.run(parser, measure, worker=work, check=check, parts=parts)
 
 
 if __name__ == "__main__":

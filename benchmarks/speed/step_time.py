@@ -83,19 +83,26 @@ def gflop(listed):
     return sum(2 * rows * n_in * n_out for _, rows, n_in, n_out in listed) / 1e9
 
 
-def fastest_layout(kind, rows, n_in, n_out, numpy):
-    """(a, b, out) for np.matmul: of the layouts that give this product, the one that is fastest here."""
-    rng = numpy.random.default_rng(0)
-    x, W, dy = (rng.random(s, dtype=numpy.float32) for s in ((rows, n_in), (n_in, n_out), (rows, n_out)))
-    direct = {"forward": (x, W), "weights": (x.T, dy), "inputs": (dy, W.T)}[kind]
-    transposed = (direct[1].T, direct[0].T)
-    best = None
-    for a, b in (direct, transposed):
-        out = numpy.empty((a.shape[0], b.shape[1]), numpy.float32)
-        seconds = min(timed(lambda a=a, b=b, out=out: numpy.matmul(a, b, out=out)) for _ in range(7))
-        if best is None or seconds < best[0]:
-            best = seconds, (a, b, out)
-    return best[1]
+def fastest_layout(kind, rows, n_in, n_out, array, repeats=7):
+    """(a, b, out) for np.matmul: of the layouts that give this product, the one that is fastest here.
+
+    array(place, shape) gives the memory of the left factor, of the right one and of the result: places 0, 1 and 2.
+    """
+    import numpy as np
+
+    x, W, dy = (rows, n_in), (n_in, n_out), (rows, n_out)
+    if kind == "forward":
+        direct = array(0, x), array(1, W)
+    elif kind == "weights":
+        direct = array(0, x).T, array(1, dy)
+    else:
+        direct = array(0, dy), array(1, W).T
+    found = []
+    for a, b in direct, (direct[1].T, direct[0].T):
+        out = array(2, (a.shape[0], b.shape[1]))
+        seconds = min(timed(lambda a=a, b=b, out=out: np.matmul(a, b, out=out)) for _ in range(repeats))
+        found.append((seconds, (a, b, out)))
+    return min(found, key=lambda each: each[0])[1]
 
 
 def timed(call):
@@ -159,7 +166,8 @@ def make_floor(args, theta, dropout):
     import numpy as np
 
     listed = products(args.variant, args.batch_size, *shapes(args.width, args.d_width, args.pieces))
-    operands = [fastest_layout(*product, np) for product in listed]
+    rng = np.random.default_rng(0)
+    operands = [fastest_layout(*product, lambda _, shape: rng.random(shape, np.float32)) for product in listed]
 
     def iteration(x, z_d, z_g):
         for a, b, out in operands:
@@ -673,42 +681,47 @@ def profile(args, gan, iteration):
     print(f"peak memory {peak_memory():.0f} MB")
 
 
-def main():
+def command_line(description, sizes, rounds, iterations):
+    """A parser of the options that every benchmark of an iteration has. sizes: of the nets, by option."""
     for stream in sys.stdout, sys.stderr:
         stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? for θ
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only check that all do equal work")
-    parser.add_argument("--parts", action="store_true", help="tinygan's time, part by part")
-    parser.add_argument("--sweep", action="store_true", help="time against batch size and width")
-    names = [name for name in CONTESTANTS if name not in ("floor", "tinygan")]
-    parser.add_argument("--peers", nargs="*", choices=names, default=names, help="whom to compare with (default: all)")
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each contestant (default: 30)")
-    parser.add_argument("--iterations", type=int, default=10, help="iterations in a turn (default: 10)")
-    parser.add_argument("--threads", type=int, default=2, help="cores and threads of everybody (default: 2)")
-    parser.add_argument("--variant", choices=("alternating", "simultaneous"), default="alternating")
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--width", type=int, help="units in G's hidden layers")
-    parser.add_argument("--d-width", type=int, help="maxout units in D's hidden layers")
-    parser.add_argument("--pieces", type=int)
-    parser.set_defaults(**SIZES)
-    parser.add_argument("--json", metavar="FILE", help="also write here what was measured, and where")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--answer", help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--check", action="store_true", help="only check that all do equal work")
+    add("--parts", action="store_true", help="tinygan's time, part by part")
+    add("--rounds", type=int, default=rounds, help="turns of each contestant (default: %(default)s)")
+    add("--iterations", type=int, default=iterations, help="iterations in a turn (default: %(default)s)")
+    add("--threads", type=int, default=2, help="cores and threads of everybody (default: %(default)s)")
+    add("--batch-size", type=int, help="m (default: %(default)s)")
+    add("--width", type=int, help="units in G's hidden layers (default: %(default)s)")
+    add("--d-width", type=int, help="maxout units in D's dense hidden layers (default: %(default)s)")
+    add("--pieces", type=int, help="affine pieces of a maxout unit (default: %(default)s)")
+    parser.set_defaults(**sizes)
+    add("--json", metavar="FILE", help="also write here what was measured, and where")
+    for hidden in "--worker", "--answer":
+        add(hidden, help=argparse.SUPPRESS)
+    return parser
+
+
+def run(parser, measure, **modes):
+    """Do what the options ask for: one of the modes, each a function of the options under its option's name, or measure."""
     args = parser.parse_args()
     args.load_before = os.getloadavg()
     if args.json and (args.check or args.parts):
         parser.error("--check and --parts write no --json")
     if args.worker:
         args.check = bool(args.answer)
-        work(args)
-    elif args.check:
-        check(args)
-    elif args.parts:
-        parts(args)
-    elif args.sweep:
-        sweep(args)
-    else:
-        measure(args)
+    chosen = [mode for name, mode in modes.items() if getattr(args, name)]
+    (chosen or [measure])[0](args)
+
+
+def main():
+    parser = command_line(__doc__, SIZES, rounds=30, iterations=10)
+    parser.add_argument("--sweep", action="store_true", help="time against batch size and width")
+    names = [name for name in CONTESTANTS if name not in ("floor", "tinygan")]
+    parser.add_argument("--peers", nargs="*", choices=names, default=names, help="whom to compare with (default: all)")
+    parser.add_argument("--variant", choices=("alternating", "simultaneous"), default="alternating")
+    run(parser, measure, worker=work, check=check, parts=parts, sweep=sweep)
 
 
 if __name__ == "__main__":
