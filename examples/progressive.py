@@ -7,8 +7,8 @@ The idea is Karras et al. (2018): learn what is coarse first. When the nets grow
 layers. They are faded in. For a while G's picture is (1 − α) times that of the old layers, enlarged, plus α times that of the
 new ones, and α goes from 0 to 1. D's new layers are faded in likewise, and the data are mixed with the same α.
 
-The fully grown nets are those of examples/dcgan.py, layer for layer. The other run trains these from the start, with as much
-CPU time. Both are measured by the Parzen window, and by how many of 1,000 samples are distinct.
+The fully grown nets are those of examples/dcgan.py, layer for layer. The other run trains these from the start, for about as
+much CPU time. Both are measured by the Parzen window, and by how many of 1,000 samples are distinct.
 """
 
 import argparse

@@ -1,12 +1,11 @@
 """The plateau at the start of the paper's convolutional CIFAR-10 model, and a search for the smallest departure without it.
 
-    python benchmarks/study/plateau.py start                        each layer's signal and change at the start, and a picture
-    python benchmarks/study/plateau.py flow --scale 16 --faster 50  train, with η × 50, until V is off −log 4
+    python benchmarks/study/plateau.py start                            signals and changes at the start, and a picture
+    python benchmarks/study/plateau.py flow --scale 16 --faster 50      train, with η × 50, until V is off −log 4
     python benchmarks/study/plateau.py search --discriminator-gain 1    train with a departure, and see what becomes of it
-
     python benchmarks/study/plateau.py tables                           write the tables of PLATEAU.md
 
-With --record each writes a record into benchmarks/results/plateau.json. PLATEAU.md says what was found.
+With --record the first three write a record into benchmarks/results/plateau.json. PLATEAU.md says what was found.
 """
 
 import argparse
