@@ -743,9 +743,10 @@ def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = p
 def tell(evaluation: dict[str, Any]) -> None:
     """Print what `measure` returned, each warning once. Call it when the results are written: words can get lost."""
     for grid, result in evaluation.items():
+        words = "the authors' grid" if grid == "authors" else f"the {grid} grid"
         print(
             f"test log-likelihood: {result['log_likelihood']:.1f} ± {result['standard_error']:.1f} nats (Parzen window of "
-            f"{result['samples']:,} samples, σ = {result['sigma']:.3f} of the {grid} grid, {result['test_rows']:,} test images)"
+            f"{result['samples']:,} samples, σ = {result['sigma']:.3f} of {words}, {result['test_rows']:,} test images)"
         )
     for caution in dict.fromkeys(caution for result in evaluation.values() for caution in result["warnings"]):
         print(f"  warning: {caution}")
