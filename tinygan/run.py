@@ -297,9 +297,11 @@ def open_folder(name: str, out: Path | None) -> Path:
 
 
 def read_facts(path: Path) -> tuple[dict[str, Any], str]:
-    """What a resumed run takes from its run.json, as far as it is sound: `epochs`, `commits`, `results`, and the options in
-    `configuration` and `options`. And in words, what is lost. Raises CheckpointError for what is no file, and for what may
-    not be read."""
+    """What a resumed run takes from its run.json: `epochs`, `commits`, `results`, and the options in `configuration` and
+    `options`. What is missing or damaged is left out, and the second value says so in words; it is empty if nothing is lost.
+
+    Raises CheckpointError if the path is no file, or may not be read.
+    """
     content: Any = {}
     fault = ""
     try:

@@ -54,7 +54,6 @@ _SHARED = [name for name in recipes.MNIST if name not in ("noise", "generator_wi
 OPTIONS = {"cifar10.py": [*_SHARED, "model", "scale", "calm"], "dcgan.py": [*_SHARED, "width", "weight_range"]}
 MARKS = "osv^DPX<>ph"  # of the departures in the plot
 WINDOWS = (300, 400, 600, 800, 1000)  # epochs between which lines are laid through the longest run
-WON = -0.01  # nats: D has won where V is above
 SHOWN = (10, 20, 30, 50, 100, 200, 300, 400, 500, 600, 800)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
@@ -354,7 +353,7 @@ def table_of_variants(records: dict[str, dict[str, Any]]) -> str:
     for variant in LINES:
         ours = [record for record in of_variant(records, variant) if record["traces"]]
         ends = [record["traces"][min(record["epochs"], 10) - 1] for record in ours]
-        won = [str(record["seed"]) for record, end in zip(ours, ends, strict=True) if end["value"] > WON]
+        won = [str(record["seed"]) for record, end in zip(ours, ends, strict=True) if end["value"] > run.WON]
         values = [
             f"diverged @{record['epochs'] + 1}" if end["epoch"] < 10 and record["diverged"] else f"{end['value']:.3f}"
             for record, end in zip(ours, ends, strict=True)
@@ -375,7 +374,7 @@ def table_of_order(records: dict[str, dict[str, Any]], between: list[dict[str, A
 
     def choice(name: str) -> str:
         ours = [record for record in between if record["choice"] == name]
-        return count({r["seed"]: r["curve"][-1]["value"] <= WON and r["distinct_of_1000"] >= 100 for r in ours})
+        return count({r["seed"]: r["curve"][-1]["value"] <= run.WON and r["distinct_of_1000"] >= 100 for r in ours})
 
     rows = [
         ["at the old θ_d", variant("simultaneous"), choice("old-fresh-fresh")],

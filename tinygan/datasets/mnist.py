@@ -53,7 +53,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
         return _open(Path(root, "mnist"), "$TINYGAN_DATA/mnist")
     cache = cache_folder("mnist")
     missing = {f"{name}.gz": md5 for name, (_, md5, _) in FILES.items() if name not in files_in(cache)}
-    reason = "download=False, as under --smoke"
+    reason = "downloads are off (download=False)"
     if download and missing:
         try:
             fetch(MIRRORS, missing, cache, largest=LARGEST)
