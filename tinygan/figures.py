@@ -100,7 +100,7 @@ def curves(metrics: Sequence[dict[str, Any]], title: str = "", samples: Array | 
     axes     four axes to draw in, without samples
     """
     if axes is not None and samples is not None:
-        raise ArgumentError("samples are not drawn into axes of yours: leave one of both out")
+        raise ArgumentError("curves draws samples only into a figure of its own: give samples or axes, not both")
     if axes is None and samples is not None:
         figure = new_figure(figsize=(10, 8.2), layout="constrained")
         mosaic = figure.subplot_mosaic([[0, 1], [2, 3], ["samples"] * 2], height_ratios=[3, 3, 1.2])

@@ -234,7 +234,8 @@ def memorisation(samples: Array, test: Array, train: Array) -> Memorisation:
     """Distances from samples to their nearest training image, beside those from test images.
 
     samples (n, d), test (n_test, d), train (n_train, d), each uint8 or in [0, 1]. `copies` is large if the generator has
-    memorised, and also if it blurs, since an average image is nearer to all images than a real one is.
+    memorised, and also if it blurs, since an average image is nearer to all images than a real one is. Samples that are all
+    alike can be far from every training image: whether they differ, tinygan.reading.diversity counts.
     """
     ours = nearest_neighbours(samples, train)[1]
     theirs = nearest_neighbours(test, train)[1]

@@ -103,13 +103,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, metavar="N",
-        help="of x, the parameters and dy (default: 0). If an entry is wrong with one seed alone, it lies on a kink",
+        help="the seed of x, the parameters and dy (default: 0). If an entry is wrong with one seed alone, it lies on a kink",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables, with every wrong entry")
     parser.epilog = (
         "Example: python -m tinygan gradcheck mylayers:Softplus mylayers:gated --input 5,3 checks two layers of mylayers.py. "
         "What is checked: python -m pydoc tinygan.check_layer. How the error is defined: python -m pydoc tinygan.gradcheck. In "
-        "a test suite of yours: python -m pydoc tinygan.testing."
+        "your own test suite: python -m pydoc tinygan.testing."
     )
 
 
@@ -152,7 +152,7 @@ def read_shape(text: str) -> tuple[int, ...]:
     shape = tuple(map(int, re.findall(r"\d+", text)))
     if not re.fullmatch(r"\s*\(?\s*\d+(\s*[,x×]\s*\d+)*\s*,?\s*\)?\s*", text) or shape[0] < 2 or 0 in shape:
         raise ArgumentError(
-            f"--input {text} is no shape of x: give its sizes, at least 2 rows first, such as --input {DEFAULT}"
+            f"--input {text} is no shape of x: give at least 2 rows, then the sizes of a row, such as --input {DEFAULT}"
         )
     return shape
 
@@ -221,9 +221,7 @@ def _import(name: str) -> Any:
 
 def _no_such_name(module_name: str, attribute: str) -> str:
     module = importlib.import_module(module_name)
-    own = [
-        name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, Layer) or callable(value)
-    ]
+    own = [name for name, value in vars(module).items() if callable(value)]
     layers = [name for name in own if getattr(vars(module)[name], "__module__", None) == module_name]
     close = difflib.get_close_matches(attribute, own, 1)
     remedy = f"is it {module_name}:{close[0]}?" if close else f"it has {', '.join(layers) or 'no layers'}"

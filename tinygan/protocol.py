@@ -531,7 +531,7 @@ class Examination:
             return
         bound = SAME_ROWS * magnitude(np.nan_to_num(dx))  # matrix products of a different size are rounded differently
         if np.shape(alone) != dx[half].shape or not np.allclose(alone, dx[half], SAME_ROWS, bound, equal_nan=True):
-            self.fault("rows", fault + "returns another dx")
+            self.fault("rows", fault + "returns a different dx")
 
     def check_second_forward(self) -> None:
         """A second forward pass, of other numbers and masks, must not change what belongs to the first."""

@@ -297,9 +297,11 @@ def open_folder(name: str, out: Path | None) -> Path:
 
 
 def read_facts(path: Path) -> tuple[dict[str, Any], str]:
-    """What a resumed run takes from its run.json, as far as it is sound: `epochs`, `commits`, `results`, and the options in
-    `configuration` and `options`. And in words, what is lost. Raises CheckpointError for what is no file, and for what may
-    not be read."""
+    """What a resumed run takes from its run.json: `epochs`, `commits`, `results`, and the options in `configuration` and
+    `options`. What is missing or damaged is left out, and the second value says so in words; it is empty if nothing is lost.
+
+    Raises CheckpointError if the path is no file, or may not be read.
+    """
     content: Any = {}
     fault = ""
     try:
@@ -743,9 +745,10 @@ def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = p
 def tell(evaluation: dict[str, Any]) -> None:
     """Print what `measure` returned, each warning once. Call it when the results are written: words can get lost."""
     for grid, result in evaluation.items():
+        words = "the authors' grid" if grid == "authors" else f"the {grid} grid"
         print(
             f"test log-likelihood: {result['log_likelihood']:.1f} ± {result['standard_error']:.1f} nats (Parzen window of "
-            f"{result['samples']:,} samples, σ = {result['sigma']:.3f} of the {grid} grid, {result['test_rows']:,} test images)"
+            f"{result['samples']:,} samples, σ = {result['sigma']:.3f} of {words}, {result['test_rows']:,} test images)"
         )
     for caution in dict.fromkeys(caution for result in evaluation.values() for caution in result["warnings"]):
         print(f"  warning: {caution}")

@@ -39,7 +39,7 @@ from records import RESULTS, departures, figures, filled, markdown_table, read_r
 from tinygan import DataError, load_cifar10, pixels, recipes, run
 from tinygan.backend import write_atomically
 from tinygan.console import can_draw, new_figure
-from tinygan.datasets import load_data, normalise_contrast
+from tinygan.datasets import SUBSET, load_data, normalise_contrast
 from tinygan.figures import as_pixels, figure_and_axes
 
 PLOT = "curves.png"  # in the folder of the results
@@ -50,9 +50,10 @@ TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are 
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
 OTHER_NETS = ("model", "scale", "width", "batch_norm")  # settings of the nets of cifar10.py and dcgan.py
+_SHARED = [name for name in recipes.MNIST if name not in ("noise", "generator_width", "discriminator_width", "calm", "seed")]
+OPTIONS = {"cifar10.py": [*_SHARED, "model", "scale", "calm"], "dcgan.py": [*_SHARED, "width", "weight_range"]}
 MARKS = "osv^DPX<>ph"  # of the departures in the plot
 WINDOWS = (300, 400, 600, 800, 1000)  # epochs between which lines are laid through the longest run
-WON = -0.01  # nats: D has won where V is above
 SHOWN = (10, 20, 30, 50, 100, 200, 300, 400, 500, 600, 800)  # epochs whose validation log-likelihood the table has
 PAPER = [  # Table 1 of the paper
     ("DBN", "138 ± 2", "1909 ± 66"),
@@ -109,16 +110,13 @@ def take_in(folder: Path, data: str | None = None, results: Path | None = None) 
     reading, read_at = ended.get("reading"), ended.get("epochs")
     if not reading and "diverged" not in facts and (folder / "checkpoint.npz").exists():
         reading, read_at = read_so_far(folder, data)
-    options = departures(settings)
-    flags = "".join(f" --{name.replace('_', '-')}" + f" {value}" * (value is not True) for name, value in options.items())
-    epochs = len(rows) + ("diverged" in facts)  # the one that it diverged in has no row
     others = {name: settings[name] for name in OTHER_NETS if name in settings}
     record = {
-        "command": f"python examples/mnist.py --data MNIST --seed {settings['seed']} --epochs {epochs}{flags}",
+        "command": command(facts, len(rows) + ("diverged" in facts)),  # the epoch that it diverged in has no row
         "commits": [*facts.get("earlier_commits", []), environment["commit"]],
         "seed": settings["seed"],
         "variant": settings["variant"],
-        "departs_in": options | others,
+        "departs_in": departures(settings) | others,
         "finished": bool(ended),
         "epochs": len(rows),
         "minutes": round(sum(float(row["seconds"] or 0) for row in rows) / 60, 1),
@@ -146,6 +144,25 @@ def take_in(folder: Path, data: str | None = None, results: Path | None = None) 
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"mnist-{folder.name}.json"
     run.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def command(facts: dict[str, Any], epochs: int) -> str:
+    """What trains a run with this run.json again: its script, with its departures from the released recipe.
+
+    For cifar10.py and dcgan.py, which have recipes of their own, it names all of their options.
+    """
+    settings = facts["configuration"]
+    script = facts.get("options", {}).get("script") or "mnist.py"  # an older run does not know it
+    options = departures(settings) | ({"size": settings["size"]} if settings.get("size") else {})
+    if script in OPTIONS:
+        options = {name: settings[name] for name in OPTIONS[script] if settings[name] not in (None, False)}
+    data = settings["data"].removesuffix(run.SMOKE)
+    words = ["python", f"examples/{script}", "--data", {"mnist": "MNIST", SUBSET: SUBSET}.get(data, "DIR")]
+    words += ["--seed", str(settings["seed"]), "--epochs", str(epochs)]
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}"] + [str(value)] * (value is not True)
+    words += ["--no-batch-norm"] if settings.get("batch_norm") is False else []
+    return " ".join(words + ["--smoke"] * settings["data"].endswith(run.SMOKE))
 
 
 def run_file(folder: Path, name: str) -> str:
@@ -336,7 +353,7 @@ def table_of_variants(records: dict[str, dict[str, Any]]) -> str:
     for variant in LINES:
         ours = [record for record in of_variant(records, variant) if record["traces"]]
         ends = [record["traces"][min(record["epochs"], 10) - 1] for record in ours]
-        won = [str(record["seed"]) for record, end in zip(ours, ends, strict=True) if end["value"] > WON]
+        won = [str(record["seed"]) for record, end in zip(ours, ends, strict=True) if end["value"] > run.WON]
         values = [
             f"diverged @{record['epochs'] + 1}" if end["epoch"] < 10 and record["diverged"] else f"{end['value']:.3f}"
             for record, end in zip(ours, ends, strict=True)
@@ -357,7 +374,7 @@ def table_of_order(records: dict[str, dict[str, Any]], between: list[dict[str, A
 
     def choice(name: str) -> str:
         ours = [record for record in between if record["choice"] == name]
-        return count({r["seed"]: r["curve"][-1]["value"] <= WON and r["distinct_of_1000"] >= 100 for r in ours})
+        return count({r["seed"]: r["curve"][-1]["value"] <= run.WON and r["distinct_of_1000"] >= 100 for r in ours})
 
     rows = [
         ["at the old θ_d", variant("simultaneous"), choice("old-fresh-fresh")],

@@ -1,6 +1,8 @@
 """The tables of the studies and of the benchmarks, on small made-up results; and how they get into a page."""
 
 import argparse
+import importlib
+import sys
 
 import pytest
 import records
@@ -8,7 +10,7 @@ import step_time
 import study
 import tables
 
-from tinygan import DataError
+from tinygan import DataError, recipes, run
 
 
 def test_table_1_has_the_released_recipes_best_run_by_validation():
@@ -23,6 +25,38 @@ def test_table_1_has_the_released_recipes_best_run_by_validation():
     made = [record(0, 50.0, 90.0), record(1, 60.0, 55.0), record(2, 70.0, None), record(3, 80.0, 80.0, k=2)]
     row = study.table_1(dict(enumerate(made))).splitlines()[-1]
     assert "55.0 ± 1.0 (55.0), epoch 10, seed 1, the best of 2 by validation" in row
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("mnist.py", "--generator-width 16 --calm"),
+        ("mnist.py", "--size 5 --smoke"),
+        ("cifar10.py", "--model convolutional --scale 8 --learning-rate 0.01"),
+        ("cifar10.py", "--model fully-connected --calm --smoke"),
+        ("dcgan.py", "--width 8 --no-batch-norm --weight-range 0.1"),
+        ("dcgan.py", "--learning-rate 0.1 --k 2 --smoke"),  # η is the default of mnist.py
+    ],
+)
+def test_the_command_of_a_run_is_its_own_scripts_and_gives_its_settings(script, options, monkeypatch):
+    def settings(*words):
+        monkeypatch.setattr(sys, "argv", list(words))
+        args = vars(importlib.import_module(script.removesuffix(".py")).parse_arguments())
+        return {name: value for name, value in args.items() if name not in (*run.FREE, "backend")}
+
+    expected = settings(script, *options.split(), "--seed", "3", "--variant", "printed")
+    data = "mnist" + run.SMOKE * ("--smoke" in options)
+    facts = {"options": {"script": script}, "configuration": expected | {"data": data, "generator_cost": "minimax"}}
+    python, path, *words = study.command(facts, 7).split()
+    assert (python, path) == ("python", f"examples/{script}")
+    assert settings(path, *words) | {"generator_cost": None} == expected
+    assert " ".join(words).startswith("--data MNIST --seed 3 --epochs 7")
+    assert ("--smoke" in words) == ("--smoke" in options)
+
+
+def test_a_run_from_before_scripts_were_recorded_is_of_mnist_py():
+    facts = {"configuration": recipes.MNIST | {"data": "images-faces", "generator_cost": "non_saturating"}}
+    assert study.command(facts, 1) == "python examples/mnist.py --data DIR --seed 0 --epochs 1"
 
 
 def test_a_departure_is_read_beside_the_released_recipe_with_the_same_seeds():

@@ -533,8 +533,8 @@ class Triples(Layer):
     ("cache", "slope", "how"),
     [
         (lambda x: {"three": np.full_like(x, 3)}, lambda cache: cache["three"], ["ValueError"]),
-        (lambda x: np.full(x.shape[1:], 3, x.dtype), lambda cache: cache, ["ValueError", "another dx"]),
-        (lambda x: np.full((1, 1), 3, x.dtype), lambda cache: cache, ["ValueError", "another dx"]),
+        (lambda x: np.full(x.shape[1:], 3, x.dtype), lambda cache: cache, ["ValueError", "a different dx"]),
+        (lambda x: np.full((1, 1), 3, x.dtype), lambda cache: cache, ["ValueError", "a different dx"]),
     ],
 )
 def test_a_cache_that_cannot_be_cut_into_rows_is_named(cache, slope, how, shape):

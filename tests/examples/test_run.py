@@ -34,7 +34,7 @@ from tinygan import (
     load_mnist,
 )
 from tinygan.console import PlainProgress, progress_bar
-from tinygan.figures import PANELS, curves, read_metrics
+from tinygan.figures import CUT, PANELS, curves, read_metrics
 from tinygan.images import image_grid
 from tinygan.run import COLUMNS, Run, add_options
 
@@ -367,6 +367,25 @@ def test_the_axes_of_the_curves_can_be_read_however_many_points_there_are(epochs
         assert any(line.get_marker() == "o" for line in axis.lines) == (0 < len(everything) and epochs <= 100)
     if epochs == 1000:
         assert figure.axes[3].get_ylim()[0] > 150, "the first points do not stretch the axis"
+
+
+def test_a_measurement_is_told_with_each_warning_once(capsys):
+    result = {"log_likelihood": 9.0, "standard_error": 0.5, "samples": 10, "sigma": 0.1, "test_rows": 10}
+    tinygan.run.tell({"authors": result | {"warnings": ["few"]}, "fine": result | {"warnings": ["few", "wide"]}})
+    authors, fine, *warnings = capsys.readouterr().out.splitlines()
+    assert "9.0 ± 0.5 nats" in authors
+    assert "σ = 0.100 of the authors' grid" in authors
+    assert "of the fine grid" in fine
+    assert warnings == ["  warning: few", "  warning: wide"]
+
+
+@pytest.mark.parametrize("points", [CUT, CUT + 1])
+def test_only_of_many_points_is_one_that_lies_far_off_left_out(points):
+    from matplotlib.figure import Figure
+
+    rows = [{"epoch": i + 1, "value": -100.0 if i == 0 else -1.4 + i % 2 / 1000} for i in range(points)]
+    low, _ = curves(rows, axes=Figure().subplots(2, 2)).axes[0].get_ylim()
+    assert (low < -100) == (points <= CUT)
 
 
 def test_a_figure_takes_axes_and_is_returned(run):

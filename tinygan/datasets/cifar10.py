@@ -49,7 +49,7 @@ def load_cifar10(data_dir: str | os.PathLike[str] | None = None, *, download: bo
         return _open(Path(data_dir), str(data_dir))
     if (root := os.environ.get("TINYGAN_DATA")) and os.path.isdir(Path(root, "cifar10")):
         return _open(Path(root, "cifar10"), "$TINYGAN_DATA/cifar10")
-    cache, reason = cache_folder("cifar10"), "download=False"
+    cache, reason = cache_folder("cifar10"), "downloads are off (download=False)"
     if download and not os.path.lexists(cache / ARCHIVE):
         try:
             fetch(MIRRORS, {ARCHIVE: MD5}, cache, largest=LARGEST)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygan.backend import Array
 from tinygan.datasets.copies import read_copies
 from tinygan.datasets.dataset import SUBSET, Dataset, Split
 from tinygan.datasets.folder import find_pictures, load_images
-from tinygan.datasets.kinds import as_images, candidates
-from tinygan.datasets.mnist import FILES, load_mnist
+from tinygan.datasets.kinds import as_images
+from tinygan.datasets.mnist import FILES, files_in, load_mnist
 from tinygan.errors import DataError
 
 TRAIN, TEST = (name for name, (magic, _, _) in FILES.items() if magic == 2051)  # the two files of images
@@ -38,7 +37,7 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
     if not path.is_dir():
         return load_images(path, size=size)
     for folder in path, path / "mnist":
-        if _idx_files(folder):
+        if files_in(folder):
             return _from_idx(folder, size)
     if not find_pictures(path)[0]:
         below = sorted({file.parent for depth in ("*", "*/*") for file in path.glob(f"{depth}/train-images*")})
@@ -49,19 +48,14 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
     return load_images(path, size=size)
 
 
-def _idx_files(folder: Path) -> list[str]:
-    """Which of MNIST's four files are in the folder, under any of their names."""
-    return [name for name in FILES if any(map(os.path.isfile, candidates(folder, name)))]
-
-
 def _from_idx(folder: Path, size: int | None) -> Dataset:
     """What load_mnist makes of the folder; or of its images alone, if it has no labels."""
-    found = _idx_files(folder)
+    found = files_in(folder)
     if TRAIN not in found or any(name not in (TRAIN, TEST) for name in found):
         return _of_size(load_mnist(folder), size)
     if TEST not in found:
-        return load_images(next(filter(os.path.isfile, candidates(folder, TRAIN))), size=size)
-    x, x_test = (_images(folder, name) for name in (TRAIN, TEST))
+        return load_images(found[TRAIN][0], size=size)
+    x, x_test = (as_images(read_copies(found[name]), found[name][0]) for name in (TRAIN, TEST))
     if len(x) < 6 or x.shape[1:] != x_test.shape[1:]:
         needs = "at least 6 images to train with and images of one size are needed"
         raise DataError(f"{folder}: {TRAIN} {x.shape}, {TEST} {x_test.shape}: {needs}: take both files from one source")
@@ -69,11 +63,6 @@ def _from_idx(folder: Path, size: int | None) -> Dataset:
     parts = (Split(part.reshape(len(part), -1), np.full(len(part), -1, np.int16)) for part in (x[:cut], x[cut:], x_test))
     source = f"IDX files in {folder}, without labels"
     return _of_size(Dataset(f"idx-{folder.resolve().name}", source, x.shape[1:], *parts), size)
-
-
-def _images(folder: Path, name: str) -> Array:
-    paths = [*filter(Path.is_file, candidates(folder, name))]
-    return as_images(read_copies(paths), paths[0])
 
 
 def _of_size(dataset: Dataset, size: int | None) -> Dataset:

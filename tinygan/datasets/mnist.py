@@ -49,30 +49,30 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None, *, download: bool
         return _load_subset("asked for by its name")
     if data_dir is not None:
         return _open(Path(data_dir), str(data_dir))
-    if (root := os.environ.get("TINYGAN_DATA")) and _find(Path(root, "mnist")):
+    if (root := os.environ.get("TINYGAN_DATA")) and files_in(Path(root, "mnist")):
         return _open(Path(root, "mnist"), "$TINYGAN_DATA/mnist")
     cache = cache_folder("mnist")
-    missing = {f"{name}.gz": md5 for name, (_, md5, _) in FILES.items() if name not in _find(cache)}
-    reason = "download=False"
+    missing = {f"{name}.gz": md5 for name, (_, md5, _) in FILES.items() if name not in files_in(cache)}
+    reason = "downloads are off (download=False)"
     if download and missing:
         try:
             fetch(MIRRORS, missing, cache, largest=LARGEST)
             print(f"data: MNIST downloaded into {cache}", file=sys.stderr)
         except OSError as error:  # no network, or a cache that cannot be written
             reason = str(error)
-    if len(_find(cache)) == len(FILES):
+    if len(files_in(cache)) == len(FILES):
         return _open(cache, "the user's cache", only_mnist=True)
     return _load_subset(f"MNIST is neither in $TINYGAN_DATA/mnist nor in {cache}, and not downloaded: {reason}")
 
 
-def _find(folder: Path) -> dict[str, list[Path]]:
+def files_in(folder: Path) -> dict[str, list[Path]]:
     """Which of the four files are in folder, by name, and where: gzipped, plain, or both."""
     found = {name: candidates(folder, name) for name in FILES}
     return {name: there for name, paths in found.items() if (there := [*filter(os.path.isfile, paths)])}
 
 
 def _open(folder: Path, words: str, only_mnist: bool = False) -> Dataset:
-    paths = _find(folder)
+    paths = files_in(folder)
     if missing := ", ".join(name for name in FILES if name not in paths):
         raise DataError(f"{folder}: {missing} missing (with or without .gz): {remedy_for(folder)}")
     arrays, others = {name: read_copies(each) for name, each in paths.items()}, []
