@@ -33,7 +33,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import strict_cupy
-from helpers import SMALL, SMALL_DCGAN, idx
+from helpers import SMALL, SMALL_DCGAN, idx, write_mnist
 
 import tinygan.run
 from tinygan.backend import cupy_problem, get_backend
@@ -74,25 +74,13 @@ def transfers():
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """72 images of 6 × 6 for training and validation, 10 for the test."""
-    folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
-    for name, n in ("train", 72), ("t10k", 10):
-        images = rng.integers(0, 256, (n, 6, 6), dtype=np.uint8)
-        images[0, 0, :2] = 0, 255
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.zeros(n, np.uint8)))
-    return folder
+    return write_mnist(tmp_path_factory.mktemp("tiny"), (6, 6), lambda n: np.zeros(n, np.uint8))
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     """72 images of 8 × 12 for training and validation, 10 for the test: sides that 4 divides."""
-    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for name, n in ("train", 72), ("t10k", 10):
-        images = rng.integers(0, 256, (n, 8, 12), dtype=np.uint8)
-        images[0, 0, :2] = 0, 255
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(np.arange(n, dtype=np.uint8) % 10))
-    return folder
+    return write_mnist(tmp_path_factory.mktemp("pictures"), (8, 12), lambda n: np.arange(n, dtype=np.uint8) % 10)
 
 
 @pytest.fixture(scope="session")

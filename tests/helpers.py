@@ -58,6 +58,21 @@ SMALL_DCGAN = "--width 4 --batch-size 10 --evaluate-every 2 --picture-every 1 --
 """Options of examples/dcgan.py: its nets on the tiny set of the fixture `pictures`."""
 
 
+GAME_OPTIONS = {
+    "batch_size": 7,
+    "k": 3,
+    "generator_steps": 2,
+    "variant": "printed",
+    "generator_cost": "maximum_likelihood",
+    "prior": "spherical",
+    "learning_rate": 0.3,
+    "schedule_compression": 2.5,
+    "seed": 9,
+    "dtype": "float64",
+}
+"""Settings of a game that examples/mnist.py and examples/dcgan.py share: for each a value that is not the default."""
+
+
 def arrays(thing):
     """Every array in a nest of lists, tuples and dicts."""
     if hasattr(thing, "dtype"):
@@ -178,6 +193,17 @@ def idx(array):
     code = CODES[array.dtype.str[1:]]
     header = bytes([0, 0, code, array.ndim]) + b"".join(struct.pack(">I", n) for n in array.shape)
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_mnist(folder, shape, labels):
+    """A tiny set in MNIST's format: 72 images of this shape for training and validation, 10 for the test; labels(n) each."""
+    rng = np.random.default_rng(0)
+    for name, n in ("train", 72), ("t10k", 10):
+        images = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+        images[0, 0, :2] = 0, 255
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx(labels(n)))
+    return folder
 
 
 def rows(folder):

@@ -224,6 +224,8 @@ def only_the_backend_imports_cupy(house):
 def sys_path_is_nowhere(house):
     found = []
     for file, source in house.items():
+        if "sys" not in source or "path" not in source:
+            continue  # both words are in each way to it, so there is no need to parse
         names = {
             alias.asname or alias.name
             for node in nodes(source)

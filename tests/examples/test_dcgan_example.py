@@ -5,7 +5,7 @@ import json
 import dcgan
 import numpy as np
 import pytest
-from helpers import SMALL_DCGAN, refused, rows
+from helpers import GAME_OPTIONS, SMALL_DCGAN, refused, rows
 from PIL import Image
 
 from tinygan import (
@@ -72,16 +72,7 @@ def test_without_batch_norm_the_nets_are_the_same_but_for_it():
         ("width", 12),
         ("weight_range", 0.2),
         ("batch_norm", False),
-        ("batch_size", 7),
-        ("k", 3),
-        ("generator_steps", 2),
-        ("variant", "printed"),
-        ("generator_cost", "maximum_likelihood"),
-        ("prior", "spherical"),
-        ("learning_rate", 0.3),
-        ("schedule_compression", 2.5),
-        ("seed", 9),
-        ("dtype", "float64"),
+        *GAME_OPTIONS.items(),
     ],
 )
 def test_every_option_is_a_setting_and_every_setting_reaches_the_game(call, name, value):

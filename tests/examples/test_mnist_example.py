@@ -12,7 +12,7 @@ from pathlib import Path
 import mnist
 import numpy as np
 import pytest
-from helpers import SMALL, bits, rows
+from helpers import GAME_OPTIONS, SMALL, bits, rows
 from PIL import Image
 from scripts import ENVIRONMENT, EXAMPLES, ROOT, run_example
 
@@ -46,16 +46,7 @@ def results(folder):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("batch_size", 7),
-        ("k", 3),
-        ("generator_steps", 2),
-        ("variant", "printed"),
-        ("generator_cost", "maximum_likelihood"),
-        ("prior", "spherical"),
-        ("learning_rate", 0.3),
-        ("schedule_compression", 2.5),
-        ("seed", 9),
-        ("dtype", "float64"),
+        *GAME_OPTIONS.items(),
         ("generator_width", 17),
         ("discriminator_width", 9),
         ("calm", True),
