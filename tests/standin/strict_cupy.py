@@ -389,6 +389,10 @@ def _index(key):
     return tuple(keys) if any(k is Ellipsis for k in keys) else (*keys, Ellipsis), with_arrays
 
 
+OPERATORS = {"__neg__", "__pos__", "__abs__", "__invert__"}
+"""The methods behind operators: each calls the ufunc of its name."""
+
+
 def _add_operators():
     def arithmetic(name, reflected):
         def operator(self, other):
@@ -417,6 +421,7 @@ def _add_operators():
         "mod": "remainder", "pow": "power", "lshift": "left_shift", "rshift": "right_shift", "and": "bitwise_and",
         "or": "bitwise_or", "xor": "bitwise_xor", "matmul": "matmul",
     }.items():  # fmt: skip
+        OPERATORS.update(f"__{prefix}{method}__" for prefix in ("", "r", "i"))
         setattr(ndarray, f"__{method}__", arithmetic(name, reflected=False))
         setattr(ndarray, f"__r{method}__", arithmetic(name, reflected=True))
         if method != "matmul":  # CuPy has no __imatmul__: x @= y makes a new array
@@ -424,6 +429,7 @@ def _add_operators():
     for method, name in {
         "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
     }.items():  # fmt: skip
+        OPERATORS.add(f"__{method}__")
         setattr(ndarray, f"__{method}__", comparison(name))
 
 
