@@ -13,7 +13,6 @@ import functools
 import inspect
 import sys
 from typing import NamedTuple
-from unittest import mock
 
 import cupy_table
 import numpy as np
@@ -22,6 +21,11 @@ from strict_cupy import cupy
 
 DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split()
 """CuPy's, from "Basics of CuPy" in its user guide, v14: no strings, no objects, no structures."""
+MODULES = {
+    path: functools.reduce(getattr, filter(None, path.split(".")), cupy)
+    for path in ("", "linalg", "random", "lib.stride_tricks", "cuda", "cuda.runtime")
+}
+CLASSES = {"ndarray": cupy.ndarray, "random.Generator": cupy.random.Generator, "random.XORWOW": cupy.random.XORWOW}
 WEAK = {"bool": False, "int": 0, "float": 0.0}
 OPEN = ("__init__", "__getattr__", "__array_ufunc__", "__array_function__")  # what these call counts, not they
 
@@ -64,7 +68,8 @@ def recording():
                 result = function(*args, **kwargs)
                 if before:
                     outermost = False  # what follows only looks
-                    own, given = (args[0].__name__, args[1:]) if name == "ufunc" else (name, args)
+                    own = args[0].__name__ if name == "ufunc" else name
+                    given = args[1:] if function.__name__ in ("__call__", "__init__") else args
                     keywords = tuple((keyword, _kind(value)) for keyword, value in kwargs.items())
                     used = Call(f"cupy.{own}", tuple(map(_kind, given)), keywords, _kind(result))
                     calls.setdefault(used, set()).add(_caller())
@@ -74,20 +79,22 @@ def recording():
 
         return call
 
-    with contextlib.ExitStack() as stack:
+    replaced = []
 
-        def patch(owner, attribute, new):
-            stack.enter_context(mock.patch.object(owner, attribute, new))
+    def patch(owner, attribute, new):
+        replaced.append((owner, attribute, vars(owner)[attribute]))
+        setattr(owner, attribute, new)
 
+    try:
         patch(strict_cupy.ufunc, "__call__", recorded("ufunc", strict_cupy.ufunc.__call__))
         for name in "reduce", "at":
             patch(strict_cupy.ufunc, name, recorded(f"ufunc.{name}", getattr(strict_cupy.ufunc, name)))
-        for path in "", "linalg", "random", "lib.stride_tricks", "cuda", "cuda.runtime":
-            module = functools.reduce(getattr, filter(None, path.split(".")), cupy)
+        for path, module in MODULES.items():
             for name, value in list(vars(module).items()):
                 if inspect.isfunction(value) and not name.startswith("_"):
                     patch(module, name, recorded(f"{path}.{name}".lstrip("."), value))
-        for path, owner in ("ndarray", cupy.ndarray), ("random.Generator", cupy.random.Generator):
+        for path, owner in CLASSES.items():
+            patch(owner, "__init__", recorded(path, owner.__init__))
             for name, value in list(vars(owner).items()):
                 own = f"{path}.{name}"
                 if isinstance(value, property):
@@ -95,6 +102,9 @@ def recording():
                 elif inspect.isfunction(value) and name not in OPEN and (name[0] != "_" or name[1] == "_"):
                     patch(owner, name, recorded(own, value, through=name in strict_cupy.OPERATORS))
         yield calls
+    finally:
+        for owner, attribute, old in reversed(replaced):
+            setattr(owner, attribute, old)
 
 
 def _loop(loops, call):

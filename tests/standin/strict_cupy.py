@@ -1,4 +1,4 @@
-"""A stand-in for CuPy 14.2 on a machine without a GPU: NumPy inside, CuPy's refusals outside.
+"""A stand-in for CuPy on a machine without a GPU: NumPy inside, CuPy's refusals outside.
 
 `cupy` below takes the place of the real module (sys.modules["cupy"]), so that tinygan's own code runs unchanged. Its
 arrays live "on the device": each holds a NumPy array that only this file touches. What CuPy refuses is refused: NumPy
@@ -6,11 +6,12 @@ arrays and lists in arithmetic, implicit conversion, functions and keywords that
 accepted, down to np.add(x, y), which CuPy takes over by __array_ufunc__: a refusal here is to mean a fault there. Every
 copy between host and device is counted in `transfers`, also where it hides in float(x), `if x:` or x[mask].
 
-Stricter than CuPy only where CuPy does harm without a word: an integer index out of bounds raises (CuPy wraps around),
-matmul raises where `out` overlaps an operand (CuPy reads what it has just written), and a function of a NumPy array
-raises (some of CuPy's pass it on to NumPy). Where CuPy has something that is missing here, the error says so: add it.
+Stricter than CuPy only where CuPy does harm without a word: an integer index out of bounds raises (CuPy wraps around), an
+assignment that names one place twice raises (CuPy keeps any of the values), matmul raises where `out` overlaps an operand (CuPy
+reads what it has just written), and a function of a NumPy array raises (some of CuPy's pass it on to NumPy). Where CuPy has
+something that is missing here, the error says so: add it.
 
-test_strict_cupy.py compares names and signatures with the real module where that is installed; it needs no GPU.
+Parameters come from the table of the real CuPy, cupy_table.json. test_conformance.py compares the rest with that table.
 """
 
 import contextlib
@@ -131,8 +132,8 @@ def _upload(x, what, dtype=None):
     if isinstance(x, ndarray):
         return x._a
     a = np.array(x, dtype)
-    if a.dtype == object:
-        raise ValueError("Unsupported dtype object")
+    if a.dtype.char not in "?bhilqBHILQefdFD":
+        raise ValueError(f"Unsupported dtype {a.dtype}")
     if a.ndim:
         transfers.add("to device", what)
     return a
@@ -339,6 +340,10 @@ class ndarray:
     @_quiet
     def __setitem__(self, key, value):
         index, with_arrays = _index(key)
+        if with_arrays:
+            places = np.arange(self.size).reshape(self.shape)[index]
+            if np.unique(places).size < places.size:
+                raise ValueError("the same place is assigned to more than once: CuPy keeps any one of the values")
         if isinstance(value, ndarray):
             self._a[index] = value._a
         elif with_arrays:
@@ -801,17 +806,23 @@ cupy.random.default_rng = lambda seed=None: Generator(XORWOW(seed))
 # The device -----------------------------------------------------------------------------------------------------------
 
 
-def _device_call(value):
-    def call(*args):
-        _need_gpu()
-        return value
-
-    return call
-
-
 cupy.cuda.is_available = lambda: _gpu
 cupy.cuda.runtime.CUDARuntimeError = CUDARuntimeError
 cupy.cuda.runtime.driverGetVersion = lambda: 13000 if _gpu else 0
 cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
-cupy.cuda.runtime.getDeviceCount = _device_call(1)
-cupy.cuda.runtime.getDeviceProperties = _device_call({"name": b"a stand-in for a GPU", "totalGlobalMem": 1 << 30})
+
+
+def _runtime(function):
+    setattr(cupy.cuda.runtime, function.__name__, function)
+
+
+@_runtime
+def getDeviceCount():
+    _need_gpu()
+    return 1
+
+
+@_runtime
+def getDeviceProperties(device):
+    _need_gpu()
+    return {"name": b"a stand-in for a GPU", "totalGlobalMem": 1 << 30}
