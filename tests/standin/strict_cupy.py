@@ -89,9 +89,7 @@ def no_gpu():
 
 def _need_gpu():
     if not _gpu:
-        raise CUDARuntimeError(
-            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
-        )
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
 
 
 # Between the two sides ------------------------------------------------------------------------------------------------
@@ -194,8 +192,7 @@ class ndarray:
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
-            "Implicit conversion to a NumPy array is not allowed. "
-            "Please use `.get()` to construct a NumPy array explicitly."
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
         )
 
     def _download(self, what):
