@@ -13,7 +13,7 @@ import theory
 from scipy.integrate import quad
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import norm
-from scripts import run_example
+from scripts import smoke
 from theory import DX, LOG_4, PAIRS, Mixture, X, criterion, descend, jsd, kl, normal, optimal_logit
 
 from tinygan import Linear, Network, ReLU, Uniform, discriminator_loss, softplus
@@ -187,11 +187,12 @@ def test_a_check_that_fails_says_so():
 
 @pytest.mark.slow
 def test_the_program_prints_every_statement_and_draws(tmp_path):
-    printed = run_example("theory.py", "--smoke", "--out", tmp_path)
+    printed = smoke("theory.py", tmp_path)
     assert "0 fail" in printed
-    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    (path,) = (tmp_path / "runs").rglob("results.json")
+    results = json.loads(path.read_text(encoding="utf-8"))
     statements = [name for name in dir(theory) if f"\n{name}:" in printed]
     assert sorted(results["checks"]) == statements
     assert len(statements) == 16
     for name in ("equation2", "theorem1", "proposition2", "held_out"):
-        assert (tmp_path / f"theory_{name}.png").stat().st_size < 150_000
+        assert path.with_name(f"theory_{name}.png").stat().st_size < 150_000
