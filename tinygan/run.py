@@ -22,6 +22,7 @@ Their names are here too.
 import argparse
 import contextlib
 import csv
+import inspect
 import json
 import os
 import platform
@@ -489,13 +490,18 @@ class Run:
 
     def _recipe(self) -> dict[str, Any]:
         """The recipe's values where the run has its own, and the options that repeat the run."""
-        recipe, given = getattr(self.args, "recipe", {}), vars(self.args)
+        recipe, given = dict(getattr(self.args, "recipe", {})), vars(self.args) | {"backend": self.configuration["backend"]}
+        if recipe.get("generator_cost", "") is None:  # the variant's own
+            recipe["generator_cost"] = inspect.signature(VARIANTS[given["variant"]]).parameters["generator_cost"].default
+            given["generator_cost"] = self.configuration["generator_cost"]
         own = {name: value for name, value in given.items() if name not in FREE and value != recipe.get(name)}
         repeat = {name: given[name] for name in ("model", "seed") if name in given} | own
-        repeat |= {name: value for name, value in self.options.items() if value and (name, value) != ("enlarge", 1)}
+        repeat |= {name: value for name, value in self.options.items() if value and name != "script"}
+        if repeat.get("enlarge") == 1:
+            del repeat["enlarge"]
         if self.configuration["data"].removesuffix(SMOKE) == SUBSET:  # MNIST may be there by then
-            repeat["data"] = repeat.get("data") or SUBSET
-        repeat |= {"epochs": self.args.epochs, "backend": self.configuration["backend"]}
+            repeat["data"] = repeat.get("data", SUBSET)
+        repeat["epochs"] = self.args.epochs
         departures = {name: recipe[name] for name in own if name in recipe and name != "seed"}
         return {
             "departures": {name: value for name, value in departures.items() if _is_plain(value)},

@@ -25,8 +25,9 @@ MOST_PIXELS = 2**24  # of a picture
 PICTURES = 3_300_000  # bytes of pictures in a file: a third more in base64
 LONGEST = 300  # characters of a value, and values of a list
 
-NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?|nan|[+-]?inf")  # in metrics.csv
-PICTURE = re.compile(r"epoch-(\d{1,9})\.png")
+NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?|nan|[+-]?inf")  # in metrics.csv
+EPOCH = re.compile("[0-9]{1,9}")
+PICTURE = re.compile(r"epoch-([0-9]{1,9})\.png")
 SCRIPT = re.compile(r"\w[\w.-]{0,60}\.py")
 OPTION = re.compile(r"[a-z][a-z_]{0,40}")
 
@@ -59,7 +60,7 @@ def read_run(folder: Path, address: str | None, budget: int) -> dict[str, Any]:
     pictures = _pictures(folder, address, budget, missing)
     for picture in pictures:
         picture["look"] = _look(_dict(by_epoch, str(picture["epoch"])))
-    latest = _dict(by_epoch, max(by_epoch, key=lambda epoch: int(epoch) if epoch.isdecimal() else -1, default=""))
+    latest = _dict(by_epoch, max(by_epoch, key=lambda epoch: int(epoch) if EPOCH.fullmatch(epoch) else -1, default=""))
     script = options.get("script")
     known = isinstance(script, str) and SCRIPT.fullmatch(script)
     if not known:
@@ -111,12 +112,12 @@ def _table(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _words(repeat: dict[str, Any]) -> list[str]:
-    """The options of a command line: {"calm": true, "batch_norm": false, "k": 2} is --calm --no-batch-norm --k 2."""
+    """The options of a command line: {"calm": true, "batch_norm": false, "k": 2} is --calm --no-batch-norm --k=2."""
     words: list[str] = []
     for name, value in [*repeat.items()][:LONGEST]:
         if OPTION.fullmatch(name) and isinstance(value, str | int | float):
             option = name.replace("_", "-")
-            words += [f"--{option}"] if value is True else [f"--no-{option}"] if value is False else [f"--{option}", str(value)]
+            words.append(f"--{option}" if value is True else f"--no-{option}" if value is False else f"--{option}={value}")
     return words
 
 
@@ -201,10 +202,9 @@ def _read_metrics(folder: Path, missing: list[str]) -> tuple[dict[str, list[str]
         at = {key: header.index(key) for key in wanted if key in header}
         for number, line in enumerate(lines, 2):
             row = [line[i] for i in at.values()] if len(line) == len(header) else [""]
-            epoch = row[0]
-            sound = epoch.isdecimal() and len(epoch) < 10 and all(NUMBER.fullmatch(cell) for cell in row if cell)
-            if sound and int(epoch) > last:
-                last = int(epoch)
+            sound = EPOCH.fullmatch(row[0]) and all(NUMBER.fullmatch(cell) for cell in row if cell)
+            if sound and int(row[0]) > last:
+                last = int(row[0])
                 rows.append(row)
             else:
                 damaged.append(number)
@@ -239,7 +239,8 @@ def _pictures(folder: Path, address: str | None, budget: int, missing: list[str]
 
 
 def _sizes(folder: Path, chosen: list[tuple[int, str]]) -> int:
-    return sum((folder / name).lstat().st_size for _, name in chosen)
+    sizes = [(folder / name).lstat().st_size for _, name in chosen]
+    return sum(size for size in sizes if size <= MOST_PICTURE)
 
 
 def _picture(folder: Path, name: str, address: str | None, missing: list[str]) -> str | None:

@@ -4,7 +4,7 @@ const byId = (id) => document.getElementById(id);
 const LEFT = 46, TOP = 8, BOTTOM = 20, HEIGHT = 190, LINE = 13; // pixels
 let content = JSON.parse(byId("content").textContent);
 let epoch = Infinity; // the page's one cursor; Infinity is the end, also while the run goes on
-let stops = [], followers = [], player = 0;
+let end = 2, followers = [], player = 0, latest = "", drawn = 0; // end: the last epoch of the axes and of the slider
 
 function el(name, text = "", kind = "", ...children) {
   const node = document.createElement(name);
@@ -54,12 +54,10 @@ function chart(panel, figure) {
   if (!all.length) return figure.append(el("p", "not measured yet", "soft"));
   const longest = Math.max(...all.map((line) => line.label.length + Math.max(...line.points.map((p) => p.text.length))));
   const width = Math.max(240, figure.clientWidth), right = width - 6.4 * longest - 12, bottom = HEIGHT - BOTTOM;
-  const end = Math.max(2, ...content.runs.map((run) => Number(run.columns.epoch?.at(-1) ?? 0)));
   const x = (e) => LEFT + (right - LEFT) * (e / end);
   const y = (v) => TOP + (bottom - TOP) * Math.min(1e4, Math.max(-1e4, (panel.high - v) / (panel.high - panel.low)));
   const inside = (v) => v >= panel.low && v <= panel.high;
-  const root = svg("svg", { width, height: HEIGHT, tabindex: 0, role: "slider", "aria-label": `${panel.title}: the epoch`,
-    "aria-valuemin": 0, "aria-valuemax": end });
+  const root = svg("svg", { width, height: HEIGHT, role: "img" });
   for (const v of ticks(panel.low, panel.high, 5)) {
     root.append(svg("path", { class: "grid", d: `M${LEFT} ${y(v)}H${right}` }));
     root.append(svg("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, v));
@@ -104,8 +102,7 @@ function chart(panel, figure) {
       line.dot.setAttribute("cy", y(point.y) || 0);
       line.dot.setAttribute("visibility", seen && inside(point.y) ? "visible" : "hidden");
     }
-    root.setAttribute("aria-valuenow", e);
-    root.setAttribute("aria-valuetext", `epoch ${e}: ${all.map((line) => line.text.textContent).join(", ")}`);
+    root.setAttribute("aria-label", `${panel.title}, epoch ${e}: ${all.map((line) => line.text.textContent).join(", ")}`);
   });
   const point = (event) => {
     const share = (event.clientX - root.getBoundingClientRect().left - LEFT) / (right - LEFT);
@@ -113,13 +110,6 @@ function chart(panel, figure) {
   };
   root.addEventListener("pointermove", point);
   root.addEventListener("pointerdown", point);
-  root.addEventListener("keydown", (event) => {
-    const now = Math.min(epoch, end), page = Math.ceil(end / 10);
-    const to = { ArrowLeft: now - 1, ArrowRight: now + 1, PageDown: now - page, PageUp: now + page, Home: 0, End: Infinity };
-    if (!(event.key in to)) return;
-    event.preventDefault();
-    move(Math.max(0, to[event.key] >= end ? Infinity : to[event.key]));
-  });
   figure.append(root);
 }
 
@@ -134,6 +124,7 @@ function histogram(root, counts, rows) {
     rect.append(svg("title", {}, `D from ${i / list.length} to ${(i + 1) / list.length}: ${count} of ${rows} ${k ? "samples" : "data"}`));
     root.append(rect);
   }));
+  ["data", "samples"].forEach((text, k) => root.append(svg("text", { class: `label c${k}`, y: TOP + 4 + k * (2 * half - 2) }, text)));
   ["D = 0", "½", "1"].forEach((text, i) => root.append(
     svg("text", { x: (i * width) / 2, y: TOP + 2 * half + 14, "text-anchor": ["start", "middle", "end"][i] }, text)));
 }
@@ -172,12 +163,9 @@ function samples(run, i) {
 
 // ---- The whole page
 
-function move(to) {
-  epoch = to;
-  const last = Math.max(...stops, ...content.runs.map((run) => Number(run.columns.epoch?.at(-1) ?? 0)));
-  byId("now").textContent = Math.min(epoch, last);
-  byId("epoch").value = Math.max(0, stops.findLastIndex((stop) => stop <= epoch));
-  byId("epoch").setAttribute("aria-valuetext", `epoch ${byId("now").textContent}`);
+function move(to) { // the cursor of the slider, of the curves and of the samples
+  epoch = to < end ? Math.max(0, to) : Infinity;
+  byId("now").textContent = byId("epoch").value = Math.min(epoch, end);
   for (const follow of followers) follow();
 }
 
@@ -196,15 +184,12 @@ function compare(id) { // a table of the runs' values by name, and what departs 
 
 function draw() {
   const { runs } = content, open = [...document.querySelectorAll("details")].map((each) => each.open);
-  const focused = [...document.querySelectorAll("svg")].indexOf(document.activeElement);
   followers = [];
   for (const id of ["runs", "samples", "curves"]) byId(id).replaceChildren();
   document.querySelector("main").className = runs.length > 1 ? "" : "one";
   runs.forEach((run, i) => byId("runs").append(
     el("article", "", "", el("h1", "", "", runName(run, i)), el("small", run.state), el("p", run.reading))));
-  const pictures = runs.flatMap((run) => run.pictures.map((picture) => picture.epoch));
-  stops = [...new Set(pictures.length ? pictures : runs.flatMap((run) => (run.columns.epoch ?? []).map(Number)))].sort((a, b) => a - b);
-  byId("epoch").max = Math.max(0, stops.length - 1);
+  byId("epoch").max = end = Math.max(2, ...runs.flatMap((run) => [run.columns.epoch?.at(-1) ?? 0, run.pictures.at(-1)?.epoch ?? 0]));
   runs.forEach(samples);
   const figures = content.panels.map((panel) => el("figure", "", "", el("b", panel.title)));
   byId("curves").append(...figures); // all of them first: then each has its width
@@ -230,23 +215,15 @@ function draw() {
   byId("missing").hidden = !runs.some((run) => run.missing.length);
   byId("missing").querySelector("ul").replaceChildren(...runs.flatMap((run, i) => run.missing.map((text) => el("li", letter(i) + text))));
   document.querySelectorAll("details").forEach((each, i) => { each.open = open[i] ?? false; });
-  document.querySelectorAll("svg")[focused]?.focus();
   move(epoch);
 }
 
-function play() { // or stop; at the end it starts again
-  byId("play").setAttribute("aria-pressed", !player);
-  byId("play").textContent = player ? "play" : "stop";
-  if (player) return (player = clearInterval(player) ?? 0);
-  if (Number(byId("epoch").value) >= stops.length - 1) move(stops[0] ?? 0);
-  player = setInterval(() => {
-    const next = stops.find((stop) => stop > epoch);
-    if (next === undefined) return play();
-    move(next === stops.at(-1) ? Infinity : next);
-  }, 200);
+function play() { // from the start if it is at the end; or stop
+  if (!player && epoch === Infinity) move(0);
+  player = player ? clearInterval(player) : setInterval(() => (epoch < end ? move(epoch + Math.ceil(end / 100)) : play()), 100);
+  byId("play").textContent = player ? "stop" : "play";
 }
 
-let latest = "";
 async function poll() {
   try {
     const text = await (await fetch("data")).text();
@@ -258,8 +235,7 @@ async function poll() {
   }
 }
 
-byId("epoch").addEventListener("input", (event) => move(stops[event.target.value] === stops.at(-1) ? Infinity : stops[event.target.value]));
+byId("epoch").addEventListener("input", (event) => move(Number(event.target.value)));
 byId("play").addEventListener("click", play);
-let drawn = 0;
-new ResizeObserver(() => { if (drawn !== document.body.clientWidth) { drawn = document.body.clientWidth; draw(); } }).observe(document.body);
+new ResizeObserver(() => { if (drawn !== (drawn = document.body.clientWidth)) draw(); }).observe(document.body);
 if (content.live) setInterval(poll, 2000);

@@ -31,7 +31,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     text = page(facts(folders, embedded=True), embedded=True)
     try:
         with write_atomically(path) as file:
-            file.write(text.encode())
+            file.write(text)
     except OSError as error:
         remedy = "name a file in a folder that can be written, with --out"
         raise ArgumentError(f"{path}: {error.strerror or error}: {remedy}") from error
@@ -49,8 +49,8 @@ def require_runs(folders: Sequence[Path]) -> None:
             raise CheckpointError(f"{folder}: {what}; {nearest_run(folder)}: name the folder of a run")
 
 
-def page(content: dict[str, Any], embedded: bool) -> str:
-    """The page as text: its parts, and what it shows as JSON. Its content security policy allows no other host.
+def page(content: dict[str, Any], embedded: bool) -> bytes:
+    """The page: its parts, and what it shows as JSON. Its content security policy allows no other host.
 
     embedded   the pictures are in the page; else the page asks its own server for them, and for what is new
     """
@@ -62,7 +62,7 @@ def page(content: dict[str, Any], embedded: bool) -> str:
     title = ", ".join(run["name"] for run in content["runs"])
     parts = {"policy": policy, "title": html.escape(title), "style": style, "script": script, "content": as_json(content)}
     whole = files.joinpath("page.html").read_text(encoding="utf-8")
-    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], whole)
+    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], whole).encode(errors="backslashreplace")
 
 
 def as_json(content: Any) -> str:

@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         if not match or not hmac.compare_digest(match[1], self.server.token):
             return self._answer(404, "text/plain", b"There is no such page. Open the address that the command printed.\n")
         if match[2] is None:
-            return self._answer(200, "text/html", page(facts(self.server.folders, embedded=False), embedded=False).encode())
+            return self._answer(200, "text/html", page(facts(self.server.folders, embedded=False), embedded=False))
         if match[2] == "data":
             return self._answer(200, "application/json", as_json(facts(self.server.folders, embedded=False)).encode())
         try:
