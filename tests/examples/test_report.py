@@ -167,7 +167,12 @@ def test_several_runs_are_on_one_page_and_each_keeps_its_name(tmp_path):
 
 def test_the_axis_is_that_of_the_curves_and_takes_no_harm_from_what_is_not_finite(tmp_path):
     folder = make_run(tmp_path / "a", 60)
-    text = metrics(60).replace("0.60009,0.30009", "nan,inf").replace("\n7,-1.007,", "\n7,1e300,").replace("\n8,-1.008,", "\n8,-inf,")
+    text = (
+        metrics(60)
+        .replace("0.60009,0.30009", "nan,inf")
+        .replace("\n7,-1.007,", "\n7,1e300,")
+        .replace("\n8,-1.008,", "\n8,-inf,")
+    )
     (folder / "metrics.csv").write_text(text)
     content = reported(folder).content
     assert content["runs"][0]["columns"]["D_x"][8] == "nan"
@@ -262,7 +267,9 @@ def fields(evil):
 
 
 @pytest.mark.parametrize(
-    "evil", [EVIL, "x" * 10**6, 10**300, -1e308, True, None, [], {}, [[EVIL]] * 400, {EVIL: {EVIL: EVIL}}], ids=lambda value: str(value)[:20]
+    "evil",
+    [EVIL, "x" * 10**6, 10**300, -1e308, True, None, [], {}, [[EVIL]] * 400, {EVIL: {EVIL: EVIL}}],
+    ids=lambda value: str(value)[:20],
 )
 def test_a_hostile_run_stays_text(tmp_path, evil):
     folder = make_run(tmp_path / "<b>&\"'<script>\u2028\udcff")
@@ -277,7 +284,9 @@ def test_a_hostile_run_stays_text(tmp_path, evil):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "[1]", '"epochs"', "{", DEEP, '{"epochs": ' + "9" * 5000 + "}", b"\xff\xfe", "\0" * 100], ids=lambda t: str(t[:9])
+    "text",
+    ["", "null", "[1]", '"epochs"', "{", DEEP, '{"epochs": ' + "9" * 5000 + "}", b"\xff\xfe", "\0" * 100],
+    ids=lambda t: str(t[:9]),
 )
 @pytest.mark.parametrize("name", ["run.json", "report.json"])
 def test_a_damaged_json_file_is_named(tmp_path, name, text):
@@ -296,7 +305,17 @@ def test_numbers_that_are_no_numbers_are_shown_as_text(tmp_path):
 
 
 def test_a_command_is_words_for_a_shell_whatever_the_run_says(tmp_path):
-    repeat = {"seed": "1; rm -rf ~", "data": "$(x)", "x y": 1, "--out": 1, "K": 1, "k": 2, "batch_norm": False, "calm": True, "m": [1]}
+    repeat = {
+        "seed": "1; rm -rf ~",
+        "data": "$(x)",
+        "x y": 1,
+        "--out": 1,
+        "K": 1,
+        "k": 2,
+        "batch_norm": False,
+        "calm": True,
+        "m": [1],
+    }
     words = shlex.split(only(make_run(tmp_path / "a", repeat=repeat))["repeat"])
     assert words[2:] == ["--seed=1; rm -rf ~", "--data=$(x)", "--k=2", "--no-batch-norm", "--calm"]
     for script in "x.py; rm", "../x.py", "a/b.py", "x", 3, None, "-c.py":
