@@ -2,9 +2,9 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const LEFT = 46, TOP = 8, BOTTOM = 20, HEIGHT = 190, LINE = 13; // pixels
-let content = JSON.parse(byId("content").textContent);
+let latest = byId("content").textContent, content = JSON.parse(latest);
 let epoch = Infinity; // the page's one cursor; Infinity is the end, also while the run goes on
-let end = 2, followers = [], player = 0, latest = "", drawn = 0; // end: the last epoch of the axes and of the slider
+let end = 2, followers = [], player = 0, drawn = 0; // end: the last epoch of the axes and of the slider
 
 function el(name, text = "", kind = "", ...children) {
   const node = document.createElement(name);
@@ -228,8 +228,7 @@ async function poll() {
   try {
     const text = await (await fetch("data")).text();
     byId("live").textContent = `live, looked at ${new Date().toLocaleTimeString()}`;
-    if (latest && text !== latest) { content = JSON.parse(text); draw(); }
-    latest = text;
+    if (text !== latest) { content = JSON.parse(latest = text); draw(); }
   } catch {
     byId("live").textContent = "The server has stopped: the page stays as it was.";
   }
