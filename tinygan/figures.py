@@ -23,6 +23,7 @@ from tinygan.console import new_figure
 from tinygan.errors import ArgumentError, DataError
 
 MANY = 100  # points of a line: beyond, they are not marked one by one
+FAR = 1e100  # beyond, a difference of two numbers may overflow
 CUT = 40  # points of a line: beyond, a few that lie far off do not stretch the axis
 
 
@@ -144,10 +145,10 @@ def _draw_panel(axis: Any, metrics: Sequence[dict[str, Any]], panel: Panel) -> N
 
 
 def limits(panel: Panel, lines: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The ends of a panel's axis for these lines. Numbers that are not finite do not count."""
+    """The ends of a panel's axis for these lines. Numbers that are not finite, or beyond FAR, do not count."""
     ends = list(panel.always)
     for line in lines:
-        y = np.array([value for value in line if np.isfinite(value)])
+        y = np.array([value for value in line if abs(value) < FAR])  # of NaN this is not true
         ends += _most_of(y) if len(y) else []
     ends = ends or [0.0, 1.0]
     middle, height = (max(ends) + min(ends)) / 2, max(1.12 * (max(ends) - min(ends)), panel.least)

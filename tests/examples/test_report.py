@@ -120,11 +120,11 @@ def test_the_command_on_the_page_repeats_the_run(run, call, tmp_path, monkeypatc
     shown = only(folder)
     assert {"calm", "learning_rate", "generator_cost"} <= shown["departures"].keys()
     assert "seed" not in shown["departures"]
-    python, script, *words = shlex.split(shown["repeat"])
+    python, script, *words = shlex.split(shown["commands"][0])
     assert (python, script) == ("python", "examples/mnist.py")
     call(mnist.program, *words, "--out", tmp_path / "again")
     assert (tmp_path / "again" / "checkpoint.npz").read_bytes() == (folder / "checkpoint.npz").read_bytes()
-    python, script, *words = shlex.split(shown["resume"])
+    python, script, *words = shlex.split(shown["commands"][1])
     call(mnist.program, *words, "--epochs", 3)
     assert only(folder)["departures"] == shown["departures"]
     assert only(folder)["state"] == "finished: 3 epochs"
@@ -210,8 +210,8 @@ def test_a_run_of_an_older_version_has_a_page_that_says_what_it_does_not_know(tm
     for name in "report.json", "nearest.png":
         (folder / name).unlink()
     shown = only(folder)
-    assert (shown["departures"], shown["repeat"], shown["resume"], shown["nearest"]) == (None, None, None, None)
-    assert ["report.json" in shown["missing"][0], "run.json" in shown["missing"][1]] == [True, True]
+    assert (shown["departures"], shown["commands"], shown["nearest"]) == (None, [], None)
+    assert [note.split(":")[0] for note in shown["missing"]] == ["report.json", "run.json"]
 
 
 METRICS = {  # the text, what is still shown, and what is said
@@ -316,11 +316,11 @@ def test_a_command_is_words_for_a_shell_whatever_the_run_says(tmp_path):
         "calm": True,
         "m": [1],
     }
-    words = shlex.split(only(make_run(tmp_path / "a", repeat=repeat))["repeat"])
+    words = shlex.split(only(make_run(tmp_path / "a", repeat=repeat))["commands"][0])
     assert words[2:] == ["--seed=1; rm -rf ~", "--data=$(x)", "--k=2", "--no-batch-norm", "--calm"]
     for script in "x.py; rm", "../x.py", "a/b.py", "x", 3, None, "-c.py":
         shown = only(make_run(tmp_path / f"run{len(os.listdir(tmp_path))}", options={"script": script}))
-        assert (shown["repeat"], shown["resume"]) == (None, None)
+        assert shown["commands"] == []
 
 
 def bomb(width, height):

@@ -5,13 +5,14 @@ are bounded, numbers of metrics.csv are kept as they are written there, and no l
 """
 
 import base64
+import contextlib
 import csv
 import io
 import json
 import re
 import shlex
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ MOST_PICTURE = 2**22  # bytes of a picture
 MOST_PIXELS = 2**24  # of a picture
 PICTURES = 3_300_000  # bytes of pictures in a file: a third more in base64
 LONGEST = 300  # characters of a value, and values of a list
+HUGE = 1e15  # no count and no score is as large
 
 NUMBER = re.compile(r"[+-]?([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?|nan|[+-]?inf")  # in metrics.csv
 EPOCH = re.compile("[0-9]{1,9}")
@@ -54,42 +56,61 @@ def read_run(folder: Path, address: str | None, budget: int) -> dict[str, Any]:
     """
     missing: list[str] = []
     about, looks = (_read_json(folder, name, missing) for name in ("run.json", "report.json"))
-    columns, last = _read_metrics(folder, missing)
-    results, repeat, by_epoch = _dict(about, "results"), _dict(about, "repeat"), _dict(looks, "epochs")
-    evaluation, options = _dict(results, "evaluation"), _dict(about, "options")
+    columns = _read_metrics(folder, missing)
     pictures = _pictures(folder, address, budget, missing)
+    results, by_epoch = _dict(about, "results"), _dict(looks, "epochs")
     for picture in pictures:
-        picture["look"] = _look(_dict(by_epoch, str(picture["epoch"])))
-    latest = _dict(by_epoch, max(by_epoch, key=lambda epoch: int(epoch) if EPOCH.fullmatch(epoch) else -1, default=""))
-    script = options.get("script")
-    known = isinstance(script, str) and SCRIPT.fullmatch(script)
-    if not known:
-        missing.append("run.json: it does not say which script made the run: no commands that repeat and resume it")
+        look = _dict(by_epoch, str(picture["epoch"]))
+        picture |= {name: _shown(look.get(name, "")) for name in ("distinct", "verdict")}
+        picture["counts"] = [_numbers(look, name) for name in ("D_x", "D_G_z")]
+    evaluation, script = _dict(results, "evaluation"), _dict(about, "options").get("script")
+    commands = []
+    if isinstance(script, str) and SCRIPT.fullmatch(script):
+        words = [_words(_dict(about, "repeat")), ["--out", str(folder), "--resume"]]
+        commands = [shlex.join(["python", f"examples/{script}", *each]) for each in words]
+    else:
+        missing.append("run.json: it does not say which script made the run. No commands that repeat and resume it")
     return {
         "name": _shown(folder.resolve().name),
-        "state": _state(about, last),
-        "reading": _shown(results.get("reading", latest.get("verdict", ""))),
+        "state": _state(about, columns),
+        "reading": _shown(results.get("reading", "")),
         "columns": columns,
         "pictures": pictures,
         "rows": _shown(looks.get("rows", "")),
         "distinct_data": _shown(looks.get("distinct_data", "")),
         "nearest": _picture(folder, "nearest.png", address, missing) if (folder / "nearest.png").exists() else None,
         "parzen": [_score(name, _dict(evaluation, name)) for name in [*evaluation][:9]],
-        "cautions": _cautions(results),
-        "settings": _table(_dict(about, "configuration")) | _table({"epochs": about.get("epochs")}),
+        "cautions": [_shown(results["units"])] if "units" in results else [],
+        "settings": _table(_dict(about, "configuration") | {"epochs": about.get("epochs")}),
         "departures": _table(_dict(about, "departures")) if "departures" in about else None,
         "environment": _table({"data source": _dict(about, "data").get("source")} | _dict(about, "environment")),
-        "repeat": shlex.join(["python", f"examples/{script}", *_words(repeat)]) if known and repeat else None,
-        "resume": shlex.join(["python", f"examples/{script}", "--out", str(folder), "--resume"]) if known else None,
+        "commands": commands,
         "missing": missing,
     }
 
 
-def _state(about: dict[str, Any], last: int) -> str:
+def _state(about: dict[str, Any], columns: dict[str, list[str]]) -> str:
     if "diverged" in about:
         return f"diverged: {_shown(about['diverged'])}"
-    of = f" of {_shown(about['epochs'])}" if "epochs" in about else ""
-    return f"finished: {last} epochs" if _dict(about, "results") else f"{last}{of} epochs so far"
+    last = [0, *columns.get("epoch", [])][-1]
+    return f"finished: {last} epochs" if "results" in about else f"{last} of {_shown(about.get('epochs', '?'))} epochs so far"
+
+
+def _score(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """A line of the Parzen table; what σ was chosen from, pairs of σ and the score of the validation images; the warnings."""
+    values = [result.get(key) for key in ("sigma", "log_likelihood", "standard_error", "samples", "validation_rows", "test_rows")]
+    sound = [isinstance(value, int | float) and abs(value) < HUGE for value in values]
+    forms = ".3f", ".1f", ".1f", ",", ",", ","
+    cells = [format(value, form) if fits else "–" for value, form, fits in zip(values, forms, sound, strict=True)]
+    sigmas, means = _numbers(result, "sigmas"), _numbers(result, "validation_log_likelihoods")
+    return {
+        "line": [f"{_shown(name)}, {len(sigmas)} values", cells[0], f"{cells[1]} ± {cells[2]}", *cells[3:]],
+        "chosen": [[f"{sigma:.3f}", f"{mean:.1f}"] for sigma, mean in zip(sigmas, means, strict=False)],
+        "warnings": [_shown(warning) for warning in _list(result, "warnings")],
+    }
+
+
+# ---- What may be anything
 
 
 def _dict(content: dict[str, Any], name: str) -> dict[str, Any]:
@@ -97,18 +118,28 @@ def _dict(content: dict[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _list(content: dict[str, Any], name: str) -> list[Any]:
+    found = content.get(name)
+    return found[:LONGEST] if isinstance(found, list) else []
+
+
+def _numbers(content: dict[str, Any], name: str) -> list[float]:
+    """The list of numbers of this name; an empty one where an entry is no number, or beyond HUGE."""
+    found = _list(content, name)
+    return found if all(type(x) in (int, float) and abs(x) < HUGE for x in found) else []
+
+
 def _shown(value: Any) -> str:
-    """A value as short text: a list by its first entries, an object by its kind."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={_shown(entry)}" for key, entry in [*value.items()][:9] if not isinstance(entry, dict | list))
-    if isinstance(value, list):
-        return " × ".join(_shown(entry) for entry in value[:9] if not isinstance(entry, dict | list))
+    """A value as short text. Of what is in a list or an object, nothing that is one itself."""
+    if isinstance(value, dict | list):
+        named = [(f"{name}=", entry) for name, entry in value.items()] if isinstance(value, dict) else [("", v) for v in value]
+        return ", ".join(_shown(name) + _shown(entry) for name, entry in named[:9] if not isinstance(entry, dict | list))
     text = "yes" if value is True else "no" if value is False else "none" if value is None else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _table(values: dict[str, Any]) -> dict[str, str]:
-    return {_shown(name): _shown(value) for name, value in [*values.items()][:LONGEST] if value not in (None, "", [], {})}
+    return {_shown(name): _shown(value) for name, value in [*values.items()][:LONGEST] if value not in ("", [], {})}
 
 
 def _words(repeat: dict[str, Any]) -> list[str]:
@@ -121,48 +152,23 @@ def _words(repeat: dict[str, Any]) -> list[str]:
     return words
 
 
-def _numbers(content: dict[str, Any], name: str) -> list[float]:
-    """The list of finite numbers of this name; an empty one where there is none."""
-    found = _list(content, name)
-    return found if all(type(x) in (int, float) and abs(x) < 1e15 for x in found) else []
+# ---- The files
 
 
-def _look(look: dict[str, Any]) -> dict[str, Any]:
-    """What report.json says of an epoch."""
-    words = {name: _shown(look.get(name, "")) for name in ("distinct", "verdict")}
-    return words | {"counts": [_numbers(look, name) for name in ("D_x", "D_G_z")]}
+@contextlib.contextmanager
+def _noted(name: str, missing: list[str]) -> Iterator[None]:
+    """Go on without a file that is not there, or damaged: `missing` says why."""
+    try:
+        yield
+    except FileNotFoundError:
+        missing.append(f"{name}: it is not there")
+    except OSError as error:
+        missing.append(f"{name}: {error.strerror or error}")
+    except (ValueError, RecursionError, csv.Error) as error:
+        missing.append(f"{name}: it is damaged: {_shown(str(error))}")
 
 
-def _score(name: str, result: dict[str, Any]) -> dict[str, Any]:
-    """A line of the Parzen table, and below it what σ was chosen from: pairs of σ and the score of the validation images."""
-
-    def cell(key: str, form: str) -> str:
-        value = result.get(key)
-        return format(value, form) if isinstance(value, int | float) and abs(value) < 1e15 else "–"
-
-    sigmas, means = _numbers(result, "sigmas"), _numbers(result, "validation_log_likelihoods")
-    score = f"{cell('log_likelihood', '.1f')} ± {cell('standard_error', '.1f')}"
-    counts = [cell(key, ",") for key in ("samples", "validation_rows", "test_rows")]
-    return {
-        "line": [f"{_shown(name)}, {len(sigmas)} values", cell("sigma", ".3f"), score, *counts],
-        "chosen": [[f"{sigma:.3f}", f"{mean:.1f}"] for sigma, mean in zip(sigmas, means, strict=False)],
-    }
-
-
-def _cautions(results: dict[str, Any]) -> list[str]:
-    """What the log-likelihoods are not, and the warnings of the measurement."""
-    evaluation = _dict(results, "evaluation")
-    warnings = [caution for name in evaluation for caution in _list(_dict(evaluation, name), "warnings")]
-    units = f"The scores are in {_shown(results['units'])}. " if "units" in results else ""
-    return [*dict.fromkeys(map(_shown, warnings)), *([units] if units else [])]
-
-
-def _list(content: dict[str, Any], name: str) -> list[Any]:
-    found = content.get(name)
-    return found[:LONGEST] if isinstance(found, list) else []
-
-
-def inside(folder: Path, name: str, most: int = MOST_PICTURE) -> bytes:
+def inside(folder: Path, name: str, most: int) -> bytes:
     """What is in a file of the folder. Raises OSError if there is none, if it is too large, or if a link leads elsewhere."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -171,101 +177,76 @@ def inside(folder: Path, name: str, most: int = MOST_PICTURE) -> bytes:
 
 
 def _read_json(folder: Path, name: str, missing: list[str]) -> dict[str, Any]:
-    """The object in a JSON file; {} if there is none."""
-    try:
+    with _noted(name, missing):
         content = json.loads(inside(folder, name, MOST_BYTES))
         if isinstance(content, dict):
             return content
-        fault = "it is damaged: it holds no JSON object"
-    except FileNotFoundError:
-        fault = "it is not there"
-        if name == "report.json":
-            fault += ": the run's version of tinygan did not write it. No histograms of D, and no count of distinct samples"
-    except OSError as error:
-        fault = error.strerror or str(error)
-    except (ValueError, RecursionError) as error:
-        fault = f"it is damaged: {_shown(str(error))}"
-    missing.append(f"{name}: {fault}")
+        raise ValueError("it holds no JSON object")
     return {}
 
 
-def _read_metrics(folder: Path, missing: list[str]) -> tuple[dict[str, list[str]], int]:
-    """The columns of metrics.csv that the panels show, as they are written there, and the last epoch."""
-    wanted = ["epoch", *(key for panel in PANELS for key in panel.labels)]
-    rows, damaged, last = [], [], 0
-    try:
+def _read_metrics(folder: Path, missing: list[str]) -> dict[str, list[str]]:
+    """The columns of metrics.csv that the panels show, as they are written there."""
+    columns: dict[str, list[str]] = {}
+    with _noted("metrics.csv", missing):
         text = inside(folder, "metrics.csv", MOST_BYTES).decode()
-        lines = csv.reader(text[: text.rfind("\n") + 1].splitlines())  # the last line may be half written
-        header = next(lines, [])
+        header, *lines = csv.reader(text[: text.rfind("\n") + 1].splitlines() or [""])  # the last line may be half written
+        wanted = ["epoch", *(key for panel in PANELS for key in panel.labels if key in header)]
         if "epoch" not in header:
             raise ValueError("its first line has no column epoch")
-        at = {key: header.index(key) for key in wanted if key in header}
+        rows, damaged, last = [], [], 0
         for number, line in enumerate(lines, 2):
-            row = [line[i] for i in at.values()] if len(line) == len(header) else [""]
-            sound = EPOCH.fullmatch(row[0]) and all(NUMBER.fullmatch(cell) for cell in row if cell)
-            if sound and int(row[0]) > last:
-                last = int(row[0])
+            row = dict(zip(header, line, strict=False)) if len(line) == len(header) else {"epoch": ""}
+            sound = EPOCH.fullmatch(row["epoch"]) and all(NUMBER.fullmatch(row[key]) for key in wanted if row[key])
+            if sound and int(row["epoch"]) > last:
+                last = int(row["epoch"])
                 rows.append(row)
             else:
                 damaged.append(number)
-    except FileNotFoundError:
-        missing.append("metrics.csv: it is not there. No curves")
-    except OSError as error:
-        missing.append(f"metrics.csv: {error.strerror or error}. No curves")
-    except (ValueError, csv.Error) as error:
-        missing.append(f"metrics.csv: it is damaged: {_shown(str(error))}. No curves")
-    else:
         if damaged:
             missing.append(f"metrics.csv: {len(damaged)} of its lines are damaged, the first is line {damaged[0]}")
-        return {key: [row[i] for row in rows] for i, key in enumerate(at)}, last
-    return {}, last
+        columns = {key: [row[key] for row in rows] for key in wanted}
+    return columns
 
 
 def _pictures(folder: Path, address: str | None, budget: int, missing: list[str]) -> list[dict[str, Any]]:
     """The pictures of the samples, by epoch: all, or as many as fit, at equal distances, the first and the last among them."""
-    samples = folder / "samples"
-    matches = [PICTURE.fullmatch(path.name) for path in samples.iterdir()] if samples.is_dir() else []
-    found = sorted((int(match[1]), f"samples/{match[0]}") for match in matches if match)
-    if not found:
-        missing.append("samples: there are no pictures in it")
+    found: list[tuple[int, int, str]] = []
+    with _noted("samples", missing):
+        for path in (folder / "samples").iterdir():
+            if match := PICTURE.fullmatch(path.name):
+                found.append((int(match[1]), path.lstat().st_size, f"samples/{path.name}"))
+    found.sort()
     step, chosen = 1, found
-    while address is None and len(chosen) > 1 and _sizes(folder, chosen) > budget:
+    while address is None and sum(size for _, size, _ in chosen if size <= MOST_PICTURE) > budget and step < len(found):
         step += 1
         chosen = found[:1] + found[1:][::-1][::step][::-1]
     if step > 1:
         missing.append(f"samples: {len(chosen)} of its {len(found)} pictures are shown here, to keep the page small")
-    pictures = [{"epoch": epoch, "source": _picture(folder, name, address, missing)} for epoch, name in chosen]
+    pictures = [{"epoch": epoch, "source": _picture(folder, name, address, missing)} for epoch, _, name in chosen]
     return [picture for picture in pictures if picture["source"]]
-
-
-def _sizes(folder: Path, chosen: list[tuple[int, str]]) -> int:
-    sizes = [(folder / name).lstat().st_size for _, name in chosen]
-    return sum(size for size in sizes if size <= MOST_PICTURE)
 
 
 def _picture(folder: Path, name: str, address: str | None, missing: list[str]) -> str | None:
     """A picture as an address: of the page's server, or with the picture in it."""
     if address is not None:
         return address + name  # the server looks at it when it is asked for it
-    try:
+    with _noted(name, missing):
         return f"data:image/png;base64,{base64.b64encode(read_picture(folder, name)).decode()}"
-    except (OSError, DataError) as error:
-        if len(missing) < 20:
-            missing.append(f"{name}: {getattr(error, 'strerror', None) or error}")
-        return None
+    return None
 
 
 def read_picture(folder: Path, name: str) -> bytes:
     """A PNG of the folder. Raises OSError as `inside`, DataError if it is no PNG, or larger than a browser should draw."""
     from PIL import Image  # here: it is slow to import
 
-    content = inside(folder, name)
+    content = inside(folder, name, MOST_PICTURE)
     width, height = struct.unpack(">II", content[16:24]) if len(content) > 24 and content[12:16] == b"IHDR" else (0, 0)
     if not 0 < width * height <= MOST_PIXELS:
-        raise DataError(f"it is damaged, or no PNG of at most {MOST_PIXELS} pixels")
+        raise DataError(f"no PNG of at most {MOST_PIXELS} pixels")
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             image.verify()
     except Exception as error:  # on damaged bytes Pillow raises half a dozen kinds
-        raise DataError("it is damaged, or no PNG") from error
+        raise DataError("no PNG") from error
     return content

@@ -26,8 +26,7 @@ const runName = (run, i) => el("b", letter(i) + run.name, "run" + (letter(i) && 
 const at = (list, e) => list[Math.max(0, list.findLastIndex((entry) => entry.epoch <= e))];
 
 function table(head, rows) {
-  const cell = (kind) => (x) => (/^T[HD]$/.test(x.tagName) ? x : el(kind, "", "", x));
-  const line = (kind, cells) => el("tr", "", "", ...cells.map(cell(kind)));
+  const line = (kind, cells) => el("tr", "", "", ...cells.map((x) => (/^T[HD]$/.test(x.tagName) ? x : el(kind, "", "", x))));
   return el("table", "", "", ...(head ? [line("th", head)] : []), ...rows.map((row) => line("td", row)));
 }
 
@@ -66,8 +65,7 @@ function chart(panel, figure) {
     if (Number.isInteger(e)) root.append(svg("text", { x: x(e), y: HEIGHT - 4, "text-anchor": "middle" }, e));
   }
   if (panel.equal !== null) root.append(svg("path", { class: "equal", d: `M${LEFT} ${y(panel.equal)}H${right}` }));
-  const clip = svg("svg", { class: "clip", width: right + 3, height: bottom });
-  const cursor = svg("path", { class: "cursor" });
+  const clip = svg("svg", { class: "clip", width: right + 3, height: bottom }), cursor = svg("path", { class: "cursor" });
   root.append(cursor, clip);
   let outside = 0;
   for (const line of all) {
@@ -78,8 +76,8 @@ function chart(panel, figure) {
       outside += !inside(point.y);
     }
     clip.append(svg("path", { class: line.kind, d }));
-    if (line.points.length < 60) {
-      for (const p of line.points) if (inside(p.y)) clip.append(svg("circle", { class: line.kind, r: 2, cx: x(p.epoch), cy: y(p.y) }));
+    for (const p of line.points.length < 60 ? line.points.filter((point) => inside(point.y)) : []) {
+      clip.append(svg("circle", { class: line.kind, r: 2, cx: x(p.epoch), cy: y(p.y) }));
     }
     line.dot = svg("circle", { class: line.kind, r: 4 });
     line.text = svg("text", { class: `label ${line.kind}`, x: right + 8 });
@@ -104,19 +102,16 @@ function chart(panel, figure) {
     }
     root.setAttribute("aria-label", `${panel.title}, epoch ${e}: ${all.map((line) => line.text.textContent).join(", ")}`);
   });
-  const point = (event) => {
-    const share = (event.clientX - root.getBoundingClientRect().left - LEFT) / (right - LEFT);
-    move(Math.round(end * Math.min(1, Math.max(0, share))));
-  };
-  root.addEventListener("pointermove", point);
-  root.addEventListener("pointerdown", point);
+  for (const kind of ["pointermove", "pointerdown"]) root.addEventListener(kind, (event) => {
+    move(Math.round((end * (event.clientX - root.getBoundingClientRect().left - LEFT)) / (right - LEFT)));
+  });
   figure.append(root);
 }
 
 // ---- The samples, and how D judges them
 
 function histogram(root, counts, rows) {
-  const width = root.clientWidth || 240, half = 46, most = Math.max(1, ...counts.flat()), bar = width / counts[0].length;
+  const width = root.getBoundingClientRect().width, half = 46, most = Math.max(1, ...counts.flat()), bar = width / counts[0].length;
   root.replaceChildren(svg("path", { class: "grid", d: `M0 ${half + TOP}H${width}` }));
   counts.forEach((list, k) => list.forEach((count, i) => {
     const height = (half * count) / most;
@@ -131,12 +126,12 @@ function histogram(root, counts, rows) {
 
 function samples(run, i) {
   const figure = el("figure"), image = el("img"), box = el("div", "", "picture", image), caption = el("figcaption");
-  const root = svg("svg", { height: 124, role: "img" }), [first, last] = [run.pictures[0], run.pictures.at(-1)];
+  const root = svg("svg", { height: 124, role: "img", "aria-label": "D of data, above the line, and of samples" }), [first, last] = [run.pictures[0], run.pictures.at(-1)];
   figure.append(...(letter(i) ? [runName(run, i)] : []), box, caption, root);
   byId("samples").append(figure);
   if (!last) return figure.append(el("p", "There are no pictures of its samples.", "soft"));
-  const data = el("img"), beside = el("details", "", "", el("summary", "the data"), el("div", "", "picture data", data));
-  [data.src, data.alt] = [first.source, "images of the data"];
+  const data = Object.assign(el("img"), { src: first.source, alt: "images of the data" });
+  const beside = el("details", "", "", el("summary", "the data"), el("div", "", "picture data", data));
   figure.append(beside);
   const shape = async (source) => {
     const picture = Object.assign(new Image(), { src: source });
@@ -149,15 +144,13 @@ function samples(run, i) {
     beside.hidden = a < 1.5 * b;
   }, () => {});
   followers.push(() => {
-    const picture = at(run.pictures, epoch), look = picture.look;
+    const picture = at(run.pictures, epoch), { distinct, verdict, counts } = picture;
     if (image.getAttribute("src") !== picture.source) image.src = picture.source;
     image.alt = `samples after epoch ${picture.epoch}`;
-    const distinct = look.distinct && `${look.distinct} of ${run.rows} distinct (data: ${run.distinct_data})`;
-    caption.textContent = [`Epoch ${picture.epoch}`, look.verdict, distinct].filter(Boolean).join(" · ");
-    const judged = look.counts.every((list) => list.length);
-    root.style.display = judged ? "" : "none";
-    root.setAttribute("aria-label", "histogram: D of held-out data above the line, of samples below it");
-    if (judged) histogram(root, look.counts, run.rows);
+    const different = distinct && `${distinct} of ${run.rows} distinct (data: ${run.distinct_data})`;
+    caption.textContent = [`Epoch ${picture.epoch}`, verdict, different].filter(Boolean).join(" · ");
+    root.style.display = counts.every((list) => list.length) ? "" : "none";
+    if (!root.style.display) histogram(root, counts, run.rows);
   });
 }
 
@@ -177,8 +170,10 @@ function fill(id, rows, head) { // a section with nothing to show is hidden
 function compare(id) { // a table of the runs' values by name, and what departs from the recipe
   const { runs } = content, names = [...new Set(runs.flatMap((run) => Object.keys(run[id])))];
   fill(id, names.map((name) => [el("th", name), ...runs.map((run) => {
-    const departs = id === "settings" && name in (run.departures ?? {});
-    return el("td", run[id][name] ?? "–", departs ? "departs" : "", ...(departs ? [el("small", `recipe: ${run.departures[name]}`)] : []));
+    const departs = id === "settings" && Object.hasOwn(run.departures ?? {}, name);
+    const cell = el("td", Object.hasOwn(run[id], name) ? run[id][name] : "–", departs ? "departs" : "");
+    if (departs) cell.append(el("small", `recipe: ${run.departures[name]}`));
+    return cell;
   })]), runs.length > 1 && ["", ...runs.map(runName)]);
 }
 
@@ -188,7 +183,7 @@ function draw() {
   for (const id of ["runs", "samples", "curves"]) byId(id).replaceChildren();
   document.querySelector("main").className = runs.length > 1 ? "" : "one";
   runs.forEach((run, i) => byId("runs").append(
-    el("article", "", "", el("h1", "", "", runName(run, i)), el("small", run.state), el("p", run.reading))));
+    el("article", "", "", el("h1", "", "", runName(run, i)), el("small", run.state), el("p", run.reading || (run.pictures.at(-1)?.verdict ?? "")))));
   byId("epoch").max = end = Math.max(2, ...runs.flatMap((run) => [run.columns.epoch?.at(-1) ?? 0, run.pictures.at(-1)?.epoch ?? 0]));
   runs.forEach(samples);
   const figures = content.panels.map((panel) => el("figure", "", "", el("b", panel.title)));
@@ -202,16 +197,17 @@ function draw() {
     ["run", "grid of σ", "σ", "log-likelihood, nats", "samples", "validation images", "test images"]);
   byId("parzen").querySelector(".wide").append(...runs.flatMap((run, i) => run.parzen.map((score) => el("details", "", "",
     el("summary", `${letter(i)}${score.line[0]}: what σ was chosen from`), table(["σ", "validation, nats"], score.chosen)))));
-  byId("cautions").replaceChildren(...runs.flatMap((run, i) => run.cautions.map((text) => el("li", letter(i) + text))));
+  const cautions = runs.map((run) => [...new Set(run.parzen.flatMap((score) => score.warnings).concat(run.cautions))]);
+  byId("cautions").replaceChildren(...cautions.flatMap((texts, i) => texts.map((text) => el("li", letter(i) + text))));
   compare("settings");
   compare("environment");
   byId("departures").textContent = runs.map((run, i) => letter(i) + (run.departures === null
     ? "This run did not write its recipe, so what departs from it is not known."
     : `Departures from the recipe: ${Object.keys(run.departures).join(", ") || "none"}.`)).join(" ");
-  byId("commands").replaceChildren(el("h2", "Commands"), ...runs.flatMap((run, i) => (run.repeat ? [
-    el("div", `${letter(i)}repeat it, in a new folder`), el("pre", run.repeat)] : []).concat(run.resume ? [
-    el("div", `${letter(i)}resume it, or make more epochs of it with --epochs`), el("pre", run.resume)] : [])));
-  byId("commands").hidden = !runs.some((run) => run.repeat || run.resume);
+  const uses = ["repeat it, in a new folder", "resume it; with --epochs, to more epochs"];
+  byId("commands").replaceChildren(el("h2", "Commands"), ...runs.flatMap((run, i) => run.commands.flatMap((command, k) => [
+    el("div", letter(i) + uses[k]), el("pre", command)])));
+  byId("commands").hidden = !runs.some((run) => run.commands.length);
   byId("missing").hidden = !runs.some((run) => run.missing.length);
   byId("missing").querySelector("ul").replaceChildren(...runs.flatMap((run, i) => run.missing.map((text) => el("li", letter(i) + text))));
   document.querySelectorAll("details").forEach((each, i) => { each.open = open[i] ?? false; });
@@ -236,5 +232,5 @@ async function poll() {
 
 byId("epoch").addEventListener("input", (event) => move(Number(event.target.value)));
 byId("play").addEventListener("click", play);
-new ResizeObserver(() => { if (drawn !== (drawn = document.body.clientWidth)) draw(); }).observe(document.body);
+new ResizeObserver(([body]) => { if (drawn !== body.contentRect.width) { drawn = body.contentRect.width; draw(); } }).observe(document.body);
 if (content.live) setInterval(poll, 2000);
