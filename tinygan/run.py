@@ -87,7 +87,7 @@ NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")  # in a column of timing
 MOST_BYTES = 2**28  # of run.json and of metrics.csv: no more is read
 FRAMES = 60  # at most, in samples.gif
 BINS = 20  # of the histograms of D(x) and D(G(z))
-NEIGHBOURS = 6, 10  # rows and columns of nearest.png
+NEIGHBOURS = 6, 10  # rows and columns of neighbours.png
 
 # The options that decide none of a run's numbers: they may differ when a run is resumed.
 FREE = (
@@ -357,7 +357,7 @@ class Run:
     samples.gif       all of them, at the end, without the data
     curves.png        the columns of metrics.csv, and a row of the latest samples; written with each picture
     report.json       at each picture: histograms of D(x) and D(G(z)), how many samples are distinct, the verdict
-    nearest.png       at the end: samples, and the training images nearest to some of them
+    neighbours.png    at the end: samples, and the training images nearest to some of them
     report.html       at the end: a page that shows all of this; python -m tinygan report writes it at any time
     run.lock          while the run lasts, who holds the folder: no second process writes into it
     """
@@ -452,8 +452,9 @@ class Run:
             self._read_timing()
         else:  # the checkpoint first: whenever this process is killed, a resume never takes the old run for the new one
             stale = ["checkpoint.npz", "run.json", *stale, "checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv"]
-            stale += ["curves.png", "samples.gif", "samples/epoch-*.png", "annealing-*.npz", "report.json", "report.html"]
-            stale += ["samples.npy", "samples.png", "nearest.png", "interpolation.png"]  # of examples/sample.py too
+            stale += ["curves.png", "samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
+            stale += ["report.json", "report.html", "neighbours.png"]
+            stale += ["samples.npy", "samples.png", "nearest.png", "interpolation.png"]  # of examples/sample.py
         for pattern in stale:
             for path in self.folder.glob(pattern):
                 path.unlink()
@@ -635,8 +636,8 @@ class Run:
             return {epoch: look for epoch, look in looks.items() if int(epoch) <= self.trainer.epoch}
         return {}
 
-    def _save_nearest(self) -> None:
-        """Write nearest.png, as Figure 2: samples, and in the last column the training images nearest to those beside them."""
+    def _save_neighbours(self) -> None:
+        """Write neighbours.png, as Figure 2: samples, and in the last column the training images nearest to those beside them."""
         from tinygan.images import enlarge, neighbour_grid, save_png
 
         gan, prepare = self.trainer.model, self.trainer.prepare
@@ -650,7 +651,7 @@ class Run:
         rng = random_generator(gan.G.xp, 0, "nearest")  # those of examples/sample.py --nearest
         samples = shown(to_host(gan.sample(rows * (columns - 1), rng)))
         grid = neighbour_grid(samples, images, self.dataset.image_shape, columns)
-        save_png(self.folder / "nearest.png", enlarge(grid, self.scale))
+        save_png(self.folder / "neighbours.png", enlarge(grid, self.scale))
 
     def record(self, row: dict[str, Any]) -> None:
         """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
@@ -693,7 +694,7 @@ class Run:
             pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
             save_gif(self.folder / "samples.gif", pictures)
         draw_curves(self.folder / "curves.png", self.trainer.metrics, title, self.row)
-        self._save_nearest()
+        self._save_neighbours()
         self.report = write_report([self.folder])
 
 

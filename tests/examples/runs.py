@@ -50,5 +50,5 @@ def make_run(folder, epochs=4, every=1, **changes):
     (folder / "report.json").write_text(json.dumps({"rows": 1000, "distinct_data": 980, "epochs": looks}), encoding="utf-8")
     for e in at:
         (folder / "samples" / f"epoch-{e:04d}.png").write_bytes(png((30 if e == 0 else 12, 8), e))
-    (folder / "nearest.png").write_bytes(png())
+    (folder / "neighbours.png").write_bytes(png())
     return folder

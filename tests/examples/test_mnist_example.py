@@ -71,7 +71,7 @@ def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monke
         "checkpoint.npz",
         "curves.png",
         "metrics.csv",
-        "nearest.png",
+        "neighbours.png",
         "report.html",
         "report.json",
         "run.json",

@@ -207,7 +207,7 @@ def test_a_run_of_an_older_version_has_a_page_that_says_what_it_does_not_know(tm
     folder = make_run(tmp_path / "a")
     old = {name: value for name, value in run_json(4).items() if name not in ("options", "departures", "repeat")}
     (folder / "run.json").write_text(json.dumps(old))
-    for name in "report.json", "nearest.png":
+    for name in "report.json", "neighbours.png":
         (folder / name).unlink()
     shown = only(folder)
     assert (shown["departures"], shown["commands"], shown["nearest"]) == (None, [], None)
@@ -359,7 +359,7 @@ def test_a_picture_that_is_none_is_named_and_left_out(tmp_path, case):
     assert note.startswith("samples/epoch-0002.png: ")
 
 
-@pytest.mark.parametrize("name", ["run.json", "metrics.csv", "report.json", "samples", "nearest.png"])
+@pytest.mark.parametrize("name", ["run.json", "metrics.csv", "report.json", "samples", "neighbours.png"])
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path, name):
     folder, other = make_run(tmp_path / "a"), make_run(tmp_path / "other")
     (folder / name).rename(tmp_path / "moved")

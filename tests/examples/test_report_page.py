@@ -222,14 +222,14 @@ def test_the_policy_lets_nothing_out(opened, tmp_path):
 
 
 def test_an_old_run_and_an_empty_one_have_a_page(opened, tmp_path):
-    for name, gone in ("old", ["report.json", "run.json", "nearest.png"]), ("empty", ["metrics.csv", "samples"]):
+    for name, gone in ("old", ["report.json", "run.json", "neighbours.png"]), ("empty", ["metrics.csv", "samples"]):
         folder = make_run(tmp_path / name)
         for each in gone:
             path = folder / each
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         page = opened(folder)
         said = page.locator("#missing").text_content()
-        assert all(each in said for each in gone if each != "nearest.png")
+        assert all(each in said for each in gone if each != "neighbours.png")
 
 
 def test_a_thousand_epochs_are_drawn_at_once_and_the_cursor_follows_the_pointer(opened, tmp_path):

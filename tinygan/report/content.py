@@ -78,7 +78,7 @@ def read_run(folder: Path, address: str | None, budget: int) -> dict[str, Any]:
         "pictures": pictures,
         "rows": _shown(looks.get("rows", "")),
         "distinct_data": _shown(looks.get("distinct_data", "")),
-        "nearest": _picture(folder, "nearest.png", address, missing) if (folder / "nearest.png").exists() else None,
+        "nearest": _picture(folder, "neighbours.png", address, missing) if (folder / "neighbours.png").exists() else None,
         "parzen": [_score(name, _dict(evaluation, name)) for name in [*evaluation][:9]],
         "cautions": [_shown(results["units"])] if "units" in results else [],
         "settings": _table(_dict(about, "configuration") | {"epochs": about.get("epochs")}),
@@ -139,7 +139,7 @@ def _shown(value: Any) -> str:
 
 
 def _table(values: dict[str, Any]) -> dict[str, str]:
-    return {_shown(name): _shown(value) for name, value in [*values.items()][:LONGEST] if value not in ("", [], {})}
+    return {_shown(name): _shown(value) for name, value in [*values.items()][:LONGEST] if value not in (None, "", [], {})}
 
 
 def _words(repeat: dict[str, Any]) -> list[str]:

@@ -111,17 +111,19 @@ function chart(panel, figure) {
 // ---- The samples, and how D judges them
 
 function histogram(root, counts, rows) {
-  const width = root.getBoundingClientRect().width, half = 46, most = Math.max(1, ...counts.flat()), bar = width / counts[0].length;
-  root.replaceChildren(svg("path", { class: "grid", d: `M0 ${half + TOP}H${width}` }));
+  const width = root.getBoundingClientRect().width, top = 18, half = 44, most = Math.max(1, ...counts.flat()), bar = width / counts[0].length;
+  root.replaceChildren(svg("path", { class: "grid", d: `M0 ${top + half}H${width}` }));
   counts.forEach((list, k) => list.forEach((count, i) => {
     const height = (half * count) / most;
-    const rect = svg("rect", { class: `c${k}`, x: i * bar + 0.5, y: TOP + half - (k ? 0 : height), width: Math.max(1, bar - 1), height });
+    const rect = svg("rect", { class: `c${k}`, x: i * bar + 0.5, y: top + half - (k ? 0 : height), width: Math.max(1, bar - 1), height });
     rect.append(svg("title", {}, `D from ${i / list.length} to ${(i + 1) / list.length}: ${count} of ${rows} ${k ? "samples" : "data"}`));
     root.append(rect);
   }));
-  ["data", "samples"].forEach((text, k) => root.append(svg("text", { class: `label c${k}`, y: TOP + 4 + k * (2 * half - 2) }, text)));
+  const anchors = ["start", "middle", "end"];
+  ["data, up", "", "samples, down"].forEach((text, i) => root.append(
+    svg("text", { class: `label c${i / 2}`, x: (i * width) / 2, y: 10, "text-anchor": anchors[i] }, text)));
   ["D = 0", "½", "1"].forEach((text, i) => root.append(
-    svg("text", { x: (i * width) / 2, y: TOP + 2 * half + 14, "text-anchor": ["start", "middle", "end"][i] }, text)));
+    svg("text", { x: (i * width) / 2, y: top + 2 * half + 14, "text-anchor": anchors[i] }, text)));
 }
 
 function samples(run, i) {
@@ -181,9 +183,9 @@ function draw() {
   const { runs } = content, open = [...document.querySelectorAll("details")].map((each) => each.open);
   followers = [];
   for (const id of ["runs", "samples", "curves"]) byId(id).replaceChildren();
-  document.querySelector("main").className = runs.length > 1 ? "" : "one";
+  document.body.className = runs.length > 1 ? "" : "one";
   runs.forEach((run, i) => byId("runs").append(
-    el("article", "", "", el("h1", "", "", runName(run, i)), el("small", run.state), el("p", run.reading || (run.pictures.at(-1)?.verdict ?? "")))));
+    el("article", "", "", el("h1", "", "", runName(run, i)), el("small", run.state), el("p", run.reading || (run.pictures.findLast((each) => each.verdict)?.verdict ?? "")))));
   byId("epoch").max = end = Math.max(2, ...runs.flatMap((run) => [run.columns.epoch?.at(-1) ?? 0, run.pictures.at(-1)?.epoch ?? 0]));
   runs.forEach(samples);
   const figures = content.panels.map((panel) => el("figure", "", "", el("b", panel.title)));
@@ -201,9 +203,9 @@ function draw() {
   byId("cautions").replaceChildren(...cautions.flatMap((texts, i) => texts.map((text) => el("li", letter(i) + text))));
   compare("settings");
   compare("environment");
-  byId("departures").textContent = runs.map((run, i) => letter(i) + (run.departures === null
+  byId("departures").replaceChildren(...runs.map((run, i) => el("p", letter(i) + (run.departures === null
     ? "This run did not write its recipe, so what departs from it is not known."
-    : `Departures from the recipe: ${Object.keys(run.departures).join(", ") || "none"}.`)).join(" ");
+    : `Departures from the recipe: ${Object.keys(run.departures).join(", ") || "none"}.`))));
   const uses = ["repeat it, in a new folder", "resume it; with --epochs, to more epochs"];
   byId("commands").replaceChildren(el("h2", "Commands"), ...runs.flatMap((run, i) => run.commands.flatMap((command, k) => [
     el("div", letter(i) + uses[k]), el("pre", command)])));

@@ -19,7 +19,7 @@ from tinygan.report.page import as_json, page, require_runs
 
 LOOPBACK = "127.0.0.1"
 SECONDS = 10  # that a request may take to arrive
-ADDRESS = re.compile(rf"/([\w-]{{1,100}})/(data|(\d)/(samples/{PICTURE.pattern}|nearest\.png))?", re.ASCII)
+ADDRESS = re.compile(rf"/([\w-]{{1,100}})/(data|(\d)/(samples/{PICTURE.pattern}|neighbours\.png))?", re.ASCII)
 
 
 class Server(ThreadingHTTPServer):
