@@ -637,7 +637,7 @@ class Run:
         return {}
 
     def _save_neighbours(self) -> None:
-        """Write neighbours.png, as Figure 2: samples, and in the last column the training images nearest to those beside them."""
+        """Write neighbours.png, as Figure 2: samples, and in the last column the training images nearest to their left."""
         from tinygan.images import enlarge, neighbour_grid, save_png
 
         gan, prepare = self.trainer.model, self.trainer.prepare

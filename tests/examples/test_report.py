@@ -80,11 +80,11 @@ def test_a_run_ends_with_its_report_and_the_printed_line_names_it(run, capsys):
 
 
 @pytest.mark.slow
-def test_the_histograms_have_the_means_of_metrics_csv_and_change_no_number_of_the_run(run, monkeypatch):
+def test_the_histograms_have_the_means_of_metrics_csv_and_change_no_number_of_the_run(train_dcgan, monkeypatch):
     histogram, means = tinygan.run.histogram, []
     monkeypatch.setattr(tinygan.run, "histogram", lambda a: means.append(np.mean(1 / (1 + np.exp(-a)))) or histogram(a))
-    arguments = "--epochs", 2, "--picture-every", 1, "--learning-rate", 2  # so fast that each z has a sample of its own
-    folder = run("a", *arguments)
+    arguments = "--epochs", 2, "--weight-range", 0.5  # so wide that D judges each sample differently
+    folder = train_dcgan("a", *arguments)
     header, *lines = rows(folder)
     columns = header.index("D_x"), header.index("D_G_z")
     assert means[2:] == pytest.approx([float(line[i]) for line in lines for i in columns], abs=1e-6)
@@ -99,7 +99,7 @@ def test_the_histograms_have_the_means_of_metrics_csv_and_change_no_number_of_th
             assert abs((counts * middles).sum() / 12 - float(line[header.index(name)])) <= 0.5 / len(counts) + 1e-6
     monkeypatch.setattr(tinygan.run.Run, "save_picture", lambda *_: None)
     monkeypatch.setattr(tinygan.run, "read_png", lambda _: np.zeros((4, 4)))
-    plain = run("b", *arguments)
+    plain = train_dcgan("b", *arguments)
     assert not (plain / "report.json").exists()
     assert (plain / "checkpoint.npz").read_bytes() == (folder / "checkpoint.npz").read_bytes()
 
@@ -270,7 +270,8 @@ def fields(evil):
     return {
         "data": {"source": evil}, "epochs": evil, "options": {"script": evil}, "configuration": {evil: evil, "list": [evil]},
         "departures": {evil: evil}, "repeat": {evil: evil}, "environment": {evil: {evil: evil}}, "earlier_commits": [evil],
-        "diverged": evil, "results": {"reading": evil, "units": evil, "evaluation": {evil: {"sigma": evil, "warnings": [evil]}}},
+        "diverged": evil,
+        "results": {"reading": evil, "units": evil, "evaluation": {evil: {"sigma": evil, "warnings": [evil]}}},
     }  # fmt: skip
 
 

@@ -98,7 +98,8 @@ def _state(about: dict[str, Any], columns: dict[str, list[str]]) -> str:
 
 def _score(name: str, result: dict[str, Any]) -> dict[str, Any]:
     """A line of the Parzen table; what σ was chosen from, pairs of σ and the score of the validation images; the warnings."""
-    values = [result.get(key) for key in ("sigma", "log_likelihood", "standard_error", "samples", "validation_rows", "test_rows")]
+    keys = "sigma", "log_likelihood", "standard_error", "samples", "validation_rows", "test_rows"
+    values = [result.get(key) for key in keys]
     sound = [isinstance(value, int | float) and abs(value) < HUGE for value in values]
     forms = ".3f", ".1f", ".1f", ",", ",", ","
     cells = [format(value, form) if fits else "–" for value, form, fits in zip(values, forms, sound, strict=True)]
