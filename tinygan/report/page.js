@@ -61,8 +61,8 @@ function chart(panel, figure) {
     root.append(svg("path", { class: "grid", d: `M${LEFT} ${y(v)}H${right}` }));
     root.append(svg("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, v));
   }
-  for (const e of ticks(0, end, Math.max(2, Math.min(end, (right - LEFT) / 50)))) {
-    if (Number.isInteger(e)) root.append(svg("text", { x: x(e), y: HEIGHT - 4, "text-anchor": "middle" }, e));
+  for (const e of ticks(0, end, Math.max(2, Math.min(end, (right - LEFT) / 50))).filter(Number.isInteger)) {
+    root.append(svg("text", { x: x(e), y: HEIGHT - 4, "text-anchor": "middle" }, e));
   }
   if (panel.equal !== null) root.append(svg("path", { class: "equal", d: `M${LEFT} ${y(panel.equal)}H${right}` }));
   const clip = svg("svg", { class: "clip", width: right + 3, height: bottom }), cursor = svg("path", { class: "cursor" });
@@ -119,11 +119,9 @@ function histogram(root, counts, rows) {
     rect.append(svg("title", {}, `D from ${i / list.length} to ${(i + 1) / list.length}: ${count} of ${rows} ${k ? "samples" : "data"}`));
     root.append(rect);
   }));
-  const anchors = ["start", "middle", "end"];
-  ["data, up", "", "samples, down"].forEach((text, i) => root.append(
-    svg("text", { class: `label c${i / 2}`, x: (i * width) / 2, y: 10, "text-anchor": anchors[i] }, text)));
-  ["D = 0", "½", "1"].forEach((text, i) => root.append(
-    svg("text", { x: (i * width) / 2, y: top + 2 * half + 14, "text-anchor": anchors[i] }, text)));
+  ["start", "middle", "end"].forEach((anchor, i) => root.append(
+    svg("text", { class: `label c${i / 2}`, x: (i * width) / 2, y: 10, "text-anchor": anchor }, ["data, up", "", "samples, down"][i]),
+    svg("text", { x: (i * width) / 2, y: top + 2 * half + 14, "text-anchor": anchor }, ["D = 0", "½", "1"][i])));
 }
 
 function samples(run, i) {
@@ -135,16 +133,13 @@ function samples(run, i) {
   const data = Object.assign(el("img"), { src: first.source, alt: "images of the data" });
   const beside = el("details", "", "", el("summary", "the data"), el("div", "", "picture data", data));
   figure.append(beside);
-  const shape = async (source) => {
-    const picture = Object.assign(new Image(), { src: source });
-    await picture.decode();
-    return picture.naturalWidth / picture.naturalHeight;
-  };
   beside.hidden = true; // unless the first picture has the data on its left
-  Promise.all([first, last].map((picture) => shape(picture.source))).then(([a, b]) => {
+  const ends = [first, last].map((picture) => Object.assign(new Image(), { src: picture.source }));
+  Promise.all(ends.map((picture) => picture.decode())).then(() => {
+    const [a, b] = ends.map((picture) => picture.naturalWidth / picture.naturalHeight);
     for (const each of figure.querySelectorAll(".picture")) each.style.aspectRatio = b;
     beside.hidden = a < 1.5 * b;
-  }, () => {});
+  }, () => {}); // a picture that cannot be drawn has its text
   followers.push(() => {
     const picture = at(run.pictures, epoch), { distinct, verdict, counts } = picture;
     if (image.getAttribute("src") !== picture.source) image.src = picture.source;
