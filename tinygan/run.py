@@ -695,7 +695,8 @@ class Run:
             save_gif(self.folder / "samples.gif", pictures)
         draw_curves(self.folder / "curves.png", self.trainer.metrics, title, self.row)
         self._save_neighbours()
-        self.report = write_report([self.folder])
+        write_report([self.folder], self.folder / "report.html")
+        self.report = self.folder / "report.html"
 
 
 def histogram(a: Array) -> list[int]:

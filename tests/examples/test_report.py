@@ -17,7 +17,7 @@ from helpers import SMALL, refused, rows
 from runs import make_run, metrics, png, run_json
 
 import tinygan.run
-from tinygan import ArgumentError, CheckpointError, __main__
+from tinygan import CheckpointError, __main__
 from tinygan.report.content import facts
 from tinygan.report.page import MOST_RUNS, page, write_report
 
@@ -45,8 +45,10 @@ class Page(html.parser.HTMLParser):
             self.texts[-1] += data
 
 
-def reported(*folders, out=None):
-    return Page(write_report(folders, out).read_text(encoding="utf-8"))
+def reported(*folders):
+    path = folders[0].parent / "page.html"
+    write_report(folders, path)
+    return Page(path.read_text(encoding="utf-8"))
 
 
 def only(folder):
@@ -166,9 +168,8 @@ def test_the_page_is_one_file_that_allows_no_other_host(tmp_path):
 
 def test_several_runs_are_on_one_page_and_each_keeps_its_name(tmp_path):
     folders = [make_run(tmp_path / name / "same") for name in ("one", "two")]
-    content = reported(*folders, make_run(tmp_path / "three"), out=tmp_path / "page.html").content
+    content = reported(*folders, make_run(tmp_path / "three")).content
     assert [run["name"] for run in content["runs"]] == [*map(str, folders), str(tmp_path / "three")]
-    assert not (folders[0] / "report.html").exists()
 
 
 def test_the_axis_is_that_of_the_curves_and_takes_no_harm_from_what_is_not_finite(tmp_path):
@@ -196,7 +197,8 @@ def test_a_thousand_epochs_fit_into_5_mb_and_say_what_was_left_out(tmp_path):
     picture = png((302, 100))  # 30 kB, as pictures of MNIST's samples
     for epoch in range(1001):
         (folder / "samples" / f"epoch-{epoch:04d}.png").write_bytes(picture)
-    path = write_report([folder])
+    path = tmp_path / "page.html"
+    write_report([folder], path)
     assert path.stat().st_size < 5_000_000
     shown = Page(path.read_text(encoding="utf-8")).content["runs"][0]
     epochs = [each["epoch"] for each in shown["pictures"]]
@@ -401,16 +403,18 @@ def test_what_is_no_run_is_refused_with_the_nearest_run(tmp_path):
     (tmp_path / "file").write_text("")
     for name in "mnist-2", "empty", "file":
         with refused(tmp_path / name, "the nearest run is", tmp_path / "mnist-1", error=CheckpointError):
-            write_report([tmp_path / name])
+            write_report([tmp_path / name], tmp_path / "page.html")
     with refused(MOST_RUNS + 1, MOST_RUNS):
-        write_report([tmp_path / "mnist-1"] * (MOST_RUNS + 1))
+        write_report([tmp_path / "mnist-1"] * (MOST_RUNS + 1), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
 
 
-def test_a_page_that_cannot_be_written_is_refused(tmp_path):
+def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys):
     folder = make_run(tmp_path / "a")
     for out in tmp_path / "nowhere" / "x.html", tmp_path:
-        with refused(out, "--out", error=ArgumentError):
-            write_report([folder], out)
+        assert __main__.main(["report", str(folder), "--out", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert [str(out) in error, "--out" in error, len(error.splitlines())] == [True, True, 1]
     assert not list(tmp_path.glob("**/*.tmp"))
 
 

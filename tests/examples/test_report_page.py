@@ -24,7 +24,9 @@ def opened(open_page):
     """opened(folder, …): the page of these runs in a window."""
 
     def opened(*folders, **options):
-        page = open_page(write_report(folders, folders[0].parent / "page.html").as_uri(), **options)
+        path = folders[0].parent / "page.html"
+        write_report(folders, path)
+        page = open_page(path.as_uri(), **options)
         page.wait_for_selector("#curves svg, #curves p")
         return page
 

@@ -1,6 +1,6 @@
 """python -m tinygan report RUN: one page in HTML that shows a run, or several, from their files alone.
 
-    write_report([Path("runs/mnist-…")])      writes report.html into the folder
+    write_report([Path("runs/mnist-…")], Path("report.html"))
 
 content.py reads a run's files, page.py makes the page of page.html, page.css and page.js, server.py shows a run that goes on.
 """
@@ -8,6 +8,7 @@ content.py reads a run's files, page.py makes the page of page.html, page.css an
 import argparse
 from pathlib import Path
 
+from tinygan.errors import ArgumentError
 from tinygan.report.page import MOST_RUNS
 from tinygan.report.page import write_report as write_report
 
@@ -36,6 +37,11 @@ def command(args: argparse.Namespace) -> int:
 
         serve(args.runs)
     else:
-        path = write_report(args.runs, args.out)
+        path = args.out or (args.runs[0] if len(args.runs) == 1 else Path()) / "report.html"
+        try:
+            write_report(args.runs, path)
+        except OSError as error:
+            remedy = "name a file in a folder that can be written, with --out"
+            raise ArgumentError(f"{path}: {error.strerror or error}: {remedy}") from error
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Open it in a browser")
     return 0

@@ -21,21 +21,12 @@ from tinygan.report.content import facts
 MOST_RUNS = 8  # as many colours as most people can tell apart
 
 
-def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the page of these runs, and return its path: `out`, or report.html in the only run or in the current folder.
-
-    Raises CheckpointError for a folder that holds no run, ArgumentError if the page cannot be written there.
-    """
+def write_report(folders: Sequence[Path], path: Path) -> None:
+    """Write the page of these runs, the whole file or nothing. Raises CheckpointError and ArgumentError, as require_runs."""
     require_runs(folders)
-    path = out or (folders[0] if len(folders) == 1 else Path()) / "report.html"
     text = page(facts(folders, embedded=True), embedded=True)
-    try:
-        with write_atomically(path) as file:
-            file.write(text)
-    except OSError as error:
-        remedy = "name a file in a folder that can be written, with --out"
-        raise ArgumentError(f"{path}: {error.strerror or error}: {remedy}") from error
-    return path
+    with write_atomically(path) as file:
+        file.write(text)
 
 
 def require_runs(folders: Sequence[Path]) -> None:
