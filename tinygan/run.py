@@ -650,7 +650,10 @@ class Run:
             images = np.concatenate([shown(prepare(block, np, np.float32)) for block in blocks])
         rng = random_generator(gan.G.xp, 0, "nearest")  # those of examples/sample.py --nearest
         samples = shown(to_host(gan.sample(rows * (columns - 1), rng)))
-        grid = neighbour_grid(samples, images, self.dataset.image_shape, columns)
+        try:
+            grid = neighbour_grid(samples, images, self.dataset.image_shape, columns)
+        except ArgumentError as error:  # a game of one's own may have values that no picture shows
+            return print(f"neighbours.png is not drawn: {error}", file=sys.stderr)
         save_png(self.folder / "neighbours.png", enlarge(grid, self.scale))
 
     def record(self, row: dict[str, Any]) -> None:

@@ -106,6 +106,13 @@ def test_the_histograms_have_the_means_of_metrics_csv_and_change_no_number_of_th
     assert (plain / "checkpoint.npz").read_bytes() == (folder / "checkpoint.npz").read_bytes()
 
 
+def test_a_run_whose_samples_no_picture_shows_ends_all_the_same(run, monkeypatch, capsys):
+    monkeypatch.setattr(tinygan.GAN, "sample", lambda self, n, rng: np.full((n, 36), 7, np.float32))
+    folder = run("a", "--epochs", 1)
+    assert "neighbours.png is not drawn" in capsys.readouterr().err
+    assert only(folder)["nearest"] is None
+
+
 def test_a_histogram_counts_sigmoids():
     counts = tinygan.run.histogram(np.array([-np.inf, -1000, 0, 0.01, 1000, np.inf], np.float32))
     assert (counts[0], counts[len(counts) // 2], counts[-1], sum(counts)) == (2, 2, 2, 6)
