@@ -56,7 +56,9 @@ from tinygan.gan import PRIORS, VARIANTS, Generator, generate
 from tinygan.generators import checkpoint_in, existing_checkpoint, holds_run, load_run, nearest_run, runs_in
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
+from tinygan.parallel import distribute
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
+from tinygan.ranks import one_job, require_alone, world
 from tinygan.reading import FIRST_LOOK as FIRST_LOOK
 from tinygan.reading import PATIENCE as PATIENCE
 from tinygan.reading import WON as WON
@@ -253,10 +255,12 @@ def main(program: Callable[[], None]) -> None:
 
     Its words can be printed in any encoding. If the reader of its output goes away, as in `… | head -1`, the program runs
     to its end. Exit code 0 if all is well, 1 after an error, 130 after Ctrl-C, 141 if a reader has gone away.
+    Of several ranks, the first one speaks for all: see ranks.one_job.
     """
     streams = prepare_streams()
     try:
-        program()
+        with one_job():
+            program()
         sys.stdout.flush()
     except (TinyganError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -290,7 +294,11 @@ def claim_folder(name: str, out: Path | None) -> tuple[Path, list[Path]]:
 
 
 def open_folder(name: str, out: Path | None) -> Path:
-    """Make the folder `out`, or a new one under runs/, and print its name. An example without checkpoints needs no more."""
+    """Make the folder `out`, or a new one under runs/, and print its name. An example without checkpoints needs no more.
+
+    Raises ArgumentError if mpiexec has started several processes.
+    """
+    require_alone(f"the example {name}")
     folder, _ = claim_folder(name, out)
     print(f"run: {folder}", file=sys.stderr)
     return folder
@@ -349,19 +357,26 @@ class Run:
     samples.gif       all of them, at the end, without the data
     curves.png        the columns of metrics.csv, and a row of the latest samples; written with each picture
     run.lock          while the run lasts, who holds the folder: no second process writes into it
+
+    Of several ranks (see parallel.py) rank 0 holds the folder and writes; the others only read its checkpoint on a resume.
     """
 
     def __init__(self, name: str, args: argparse.Namespace, columns: tuple[str, ...] = COLUMNS) -> None:
         self.args, self.columns, self.started, self.started_training = args, columns, time.perf_counter(), False
-        self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
-        self.lock = FolderLock(self.folder, made)
+        self.ranks = world()
+        self.lock: FolderLock | None = None
+        if self.ranks is None or self.ranks.rank == 0:
+            self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
+            self.lock = FolderLock(self.folder, made)
         try:
             self._open(args)
         except BaseException:
-            self.lock.release()
+            self._release()
             raise
 
     def _open(self, args: argparse.Namespace) -> None:
+        if self.ranks is not None:
+            self.folder = self.ranks.share(self.folder if self.lock else None)
         self.checkpoint = self.folder / "checkpoint.npz"
         self.samples = self.folder / "samples"
         self.resumes = args.resume and self.checkpoint.exists()
@@ -392,6 +407,10 @@ class Run:
         try:
             self._leave(kind, error)
         finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
             self.lock.release()
 
     def _leave(self, kind: type[BaseException] | None, error: object) -> None:
@@ -401,9 +420,10 @@ class Run:
             print(f"run: {self.folder}", file=sys.stderr)
         elif self.started_training and issubclass(kind, DivergenceError):
             self.facts["diverged"] = str(error)
-            write_json(self.folder / "run.json", self.facts)
+            self._write_facts()
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
-            command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
+            started = ["mpiexec", "-n", str(self.ranks.size)] if self.ranks else []
+            command = shlex.join([*started, "python", sys.argv[0], "--out", str(self.folder), "--resume"])
             words = f"there is no checkpoint yet. Start again with\n  {command}"
             if self.checkpoint.exists():
                 words = f"the last checkpoint is kept. Resume with\n  {command}"
@@ -440,12 +460,16 @@ class Run:
             stale = ["checkpoint.npz", "run.json", *stale, "checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv"]
             stale += ["curves.png", "samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
             stale += ["samples.npy", "samples.png", "nearest.png", "interpolation.png"]  # of examples/sample.py
-        for pattern in stale:
-            for path in self.folder.glob(pattern):
-                path.unlink()
-        self.lock.made[:0] = make_folder(self.samples)
-        lines = [",".join(self.columns + TIMING) + "\n", *map(self._line, trainer.metrics)]
-        write_text(self.folder / "metrics.csv", "".join(lines))
+        if self.ranks is not None:  # all have read the folder when they get here, so rank 0 may write
+            self.ranks.require_same({"the settings": json.dumps([self.configuration, self.args.epochs, trainer.epoch])})
+            distribute(trainer, self.ranks)
+        if self.lock is not None:
+            for pattern in stale:
+                for path in self.folder.glob(pattern):
+                    path.unlink()
+            self.lock.made[:0] = make_folder(self.samples)
+            lines = [",".join(self.columns + TIMING) + "\n", *map(self._line, trainer.metrics)]
+            write_text(self.folder / "metrics.csv", "".join(lines))
         pictures = self.args.picture_every or max(1, round(500 / trainer.iterations))
         self.every = {
             "picture": pictures,
@@ -458,7 +482,7 @@ class Run:
             "options": self.options,
             "every": self.every,
             "configuration": self.configuration,
-            "environment": environment(trainer.xp),
+            "environment": environment(trainer.xp) | {"ranks": self.ranks.size if self.ranks else 1},
         }
         # The commits of tinygan at which earlier epochs of the run were trained.
         before = self.earlier if self.resumes else {"commits": [], "results": {}}
@@ -466,11 +490,15 @@ class Run:
         self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(before["commits"]) if commit != present]
         if before["results"].get("epochs") == trainer.epoch == self.args.epochs:  # valid until the new measurement
             self.facts["results"] = before["results"]
-        write_json(self.folder / "run.json", self.facts)
+        self._write_facts()
         self.started_training = True
         can_draw("curves.png is")
         if trainer.epoch < self.args.epochs:
             self.bar = progress_bar(self.args.epochs * trainer.iterations, trainer.epoch * trainer.iterations)
+
+    def _write_facts(self) -> None:
+        if self.lock is not None:
+            write_json(self.folder / "run.json", self.facts)
 
     def _require_same_settings(self, saved: dict[str, Any], of_data: dict[str, Any]) -> None:
         """Raise CheckpointError unless the settings are those of the checkpoint; what older ones lack is not compared.
@@ -558,6 +586,8 @@ class Run:
         """
         from tinygan.images import beside, enlarge, save_png  # not at the top: Pillow is slow to import
 
+        if self.lock is None:
+            return
         self.row = self._first_row(picture)
         if real is not None:
             picture = beside(real, picture)
@@ -571,6 +601,8 @@ class Run:
     def record(self, row: dict[str, Any]) -> None:
         """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
         trainer = self.trainer
+        if self.lock is None:
+            return
         with open(self.folder / "metrics.csv", "a", encoding="utf-8") as file:
             file.write(self._line(row))
         shown = [f"{name} {row[key]:.3f}" for key, name in (("D_x", "D(x)"), ("D_G_z", "D(G(z))")) if key in row]
@@ -590,6 +622,8 @@ class Run:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
         from tinygan.images import save_gif, scale_of
 
+        if self.lock is None:
+            return
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
             "iterations": self.trainer.epoch * self.trainer.iterations,
@@ -597,7 +631,7 @@ class Run:
             "seconds_of_this_process": round(time.perf_counter() - self.started, 1),
             "peak_memory_mb": peak_memory(),
         }
-        write_json(self.folder / "run.json", self.facts)
+        self._write_facts()
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
@@ -721,7 +755,7 @@ def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int, pr
     validation = prepare(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
-        _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS)
+        _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS, world())
     return float(means.max())
 
 
@@ -737,7 +771,7 @@ def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = p
     for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ParzenWarning)
-            result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas)
+            result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas, world())
         results[grid] = result.as_dict() | {"warnings": [str(warning.message) for warning in caught]}
     return results
 
@@ -769,7 +803,9 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule, prepare: 
     evaluation = measure(generator, dataset, SAMPLES, prepare)
     if load_checkpoint(path).configuration != checkpoint.configuration:
         raise CheckpointError(f"{path}: a different run replaced it during the measurement: evaluate it again")
-    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": evaluation})
+    ranks = world()
+    if ranks is None or ranks.rank == 0:
+        write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": evaluation})
     tell(evaluation)
 
 
