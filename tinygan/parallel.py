@@ -40,21 +40,19 @@ class Part:
     """A model of which each rank computes a part. Other attributes than these are the model's own."""
 
     def __init__(self, model: Model, batch_size: int, ranks: Ranks) -> None:
-        p, m = ranks.size, batch_size
-        if m % p:
+        p = ranks.size
+        if (m := batch_size) % p:
             fewer = max(n for n in range(1, p) if m % n == 0)
-            raise ArgumentError(
-                f"{m} rows do not divide into {p} equal parts: start {fewer} processes, or give --batch-size {m - m % p + p}"
-            )
+            raise ArgumentError(f"{m} rows do not divide by {p}: start {fewer} processes, or give --batch-size {m - m % p + p}")
         if model.state:
             raise ArgumentError(f"the model has a state ({', '.join(model.state)}), which ranks cannot divide: start it alone")
         self.model, self.ranks, self.rows = model, ranks, m // p
         for player in model.players.values():
-            for layer in [part for whole in player.network.layers for part in with_parts(whole) if not part.parts]:
-                if layer.mixes_rows and not hasattr(layer, "average"):
+            layers = [layer for whole in player.network.layers for layer in with_parts(whole) if not layer.parts]
+            for layer in [layer for layer in layers if layer.mixes_rows]:
+                if not hasattr(layer, "average"):
                     raise ArgumentError(f"{layer!r} mixes rows, and has no `average` for several ranks: start it alone")
-                if layer.mixes_rows:
-                    layer.average = ranks.average
+                layer.average = ranks.average
             average_first(player.optimizer, ranks)
         self.require_same()
 
@@ -69,7 +67,7 @@ class Part:
         whole = getattr(self.model, "batch_size", None)
         try:
             vars(self.model).update({"batch_size": self.rows} if whole else {})
-            costs = self.model.iteration(parts, cast(Any, PartStreams(streams, self.ranks)))
+            costs = self.model.iteration(parts, cast(Any, PartStreams(streams, self.ranks, self.rows)))
         finally:
             vars(self.model).update({"batch_size": whole} if whole else {})
         means = self.ranks.average(np.array([float(to_host(cost)) for cost in costs.values()]))
@@ -96,13 +94,13 @@ def average_first(optimizer: Optimizer, ranks: Ranks) -> None:
 
 
 class PartStreams(dict[str, "PartRng"]):
-    """Streams of which each rank gets its rows: PartRng(streams[purpose], ranks)."""
+    """Streams of which each rank gets its rows: PartRng(streams[purpose], ranks, rows)."""
 
-    def __init__(self, streams: Mapping[str, Rng], ranks: Ranks) -> None:
-        self.streams, self.ranks = streams, ranks
+    def __init__(self, streams: Mapping[str, Rng], ranks: Ranks, rows: int) -> None:
+        self.streams, self.ranks, self.rows = streams, ranks, rows
 
     def __missing__(self, purpose: str) -> "PartRng":
-        self[purpose] = PartRng(self.streams[purpose], self.ranks)
+        self[purpose] = PartRng(self.streams[purpose], self.ranks, self.rows)
         return self[purpose]
 
 
@@ -110,10 +108,11 @@ class PartRng:
     """A random generator that draws p times as many rows as it is asked for, and returns rows r, r + p, …
 
     These are the rows that one process would draw. A single number, size=None or (), is the same on all ranks.
+    rows     m/p. Raises ArgumentError for a draw of other rows than once, twice, … as many: they could not be divided.
     """
 
-    def __init__(self, rng: Rng, ranks: Ranks) -> None:
-        self.rng, self.ranks = rng, ranks
+    def __init__(self, rng: Rng, ranks: Ranks, rows: int) -> None:
+        self.rng, self.ranks, self.rows = rng, ranks, rows
 
     def random(self, size: Any = None, dtype: npt.DTypeLike = np.float64) -> Any:
         return self._rows(lambda whole: self.rng.random(whole, dtype=dtype), size)
@@ -130,4 +129,6 @@ class PartRng:
         shape = (size,) if isinstance(size, int | np.integer) else tuple(size or ())
         if not shape:
             return draw(size)
+        if shape[0] % self.rows:
+            raise ArgumentError(f"a draw of {shape} for {self.rows} rows: draw numbers for each row, rng.random((len(x), …))")
         return draw((shape[0] * self.ranks.size, *shape[1:]))[self.ranks.rank :: self.ranks.size]

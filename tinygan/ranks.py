@@ -121,6 +121,8 @@ def one_job() -> Iterator[None]:
         time.sleep(GRACE if ranks.rank else 0)
         if not isinstance(error, TinyganError | OSError | SystemExit | KeyboardInterrupt):
             traceback.print_exc()
-        print(f"error: rank {ranks.rank} of {ranks.size}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        stopped = isinstance(error, KeyboardInterrupt)  # whoever pressed Ctrl-C knows
+        if not stopped:
+            print(f"error: rank {ranks.rank} of {ranks.size}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-        ranks.comm.Abort(130 if isinstance(error, KeyboardInterrupt) else 1)
+        ranks.comm.Abort(130 if stopped else 1)

@@ -135,7 +135,7 @@ def test_rank_r_of_p_gets_rows_r_p_of_what_one_process_draws(draw, p):
     whole_rng = random_generator(np, 3, "x")
     whole = [draw(whole_rng, 8) for _ in range(2)]
     for r in range(p):
-        streams = PartStreams(Streams(3), SimpleNamespace(rank=r, size=p))
+        streams = PartStreams(Streams(3), SimpleNamespace(rank=r, size=p), 8 // p)
         for expected in whole:
             np.testing.assert_array_equal(draw(streams["x"], 8 // p), expected[r::p])
 
@@ -143,7 +143,13 @@ def test_rank_r_of_p_gets_rows_r_p_of_what_one_process_draws(draw, p):
 def test_one_number_is_the_same_on_all_ranks():
     expected = random_generator(np, 3, "x").random()
     for r in range(2):
-        assert PartRng(random_generator(np, 3, "x"), SimpleNamespace(rank=r, size=2)).random() == expected
+        assert PartRng(random_generator(np, 3, "x"), SimpleNamespace(rank=r, size=2), 4).random() == expected
+
+
+def test_a_draw_that_is_not_one_for_each_row_is_refused():
+    rng = PartRng(random_generator(np, 3, "x"), SimpleNamespace(rank=0, size=2), 4)
+    with refused("(1, 7)", "4 rows"):
+        rng.random((1, 7))
 
 
 def test_the_stand_in_for_cupy_gets_the_same_average_through_the_host(strict_xp):
@@ -180,8 +186,8 @@ def with_a_state():
 @pytest.mark.parametrize(
     ("p", "model", "facts"),
     [
-        (3, lambda: trainer().model, ["8 rows", "3 equal parts", "start 2 processes", "--batch-size 9"]),
-        (16, lambda: trainer().model, ["8 rows", "16 equal parts", "start 8 processes", "--batch-size 16"]),
+        (3, lambda: trainer().model, ["8 rows", "divide by 3", "start 2 processes", "--batch-size 9"]),
+        (16, lambda: trainer().model, ["8 rows", "divide by 16", "start 8 processes", "--batch-size 16"]),
         (2, with_a_state, ["chains", "start it alone"]),
         (2, with_a_layer_of_ones_own, ["Centred()", "average", "start it alone"]),
     ],
@@ -466,7 +472,7 @@ def test_ctrl_c_ends_the_job_and_says_how_to_resume(data, tmp_path):
 def test_a_folder_in_use_and_a_minibatch_that_does_not_divide_are_told_once(data, tmp_path):
     done = mpiexec(3, MNIST, "--data", data, "--out", tmp_path / "run", "--epochs", 1, *TINY)
     assert done.returncode != 0
-    assert done.stderr.count("8 rows do not divide into 3 equal parts") == 1
+    assert done.stderr.count("8 rows do not divide by 3") == 1
     assert not (tmp_path / "run").exists()
 
 
