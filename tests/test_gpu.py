@@ -136,7 +136,14 @@ def test_the_evaluator(gpu):
 
 @pytest.mark.parametrize("name", [*VARIANTS, "fully-connected", pytest.param("convolutional", marks=pytest.mark.slow)])
 def test_the_iterations_run_on_the_stand_in_so_that_they_are_ready_for_a_gpu(strict_xp, name):
-    narrow = {"generator_width": 40, "discriminator_width": 12}
-    make = mnist("float64", name, 4, **narrow) if name in VARIANTS else cifar10("float64", name, 64 if name == "convolutional" else 400, 4)
+    if name in VARIANTS:
+        make = mnist("float64", name, 4, generator_width=40, discriminator_width=12)
+    else:
+        make = cifar10("float64", name, 64 if name == "convolutional" else 400, 4)
     for found, expected in zip(ten_iterations(strict_xp, make, 4), ten_iterations(np, make, 4), strict=True):
         close(found, expected, "float64")
+
+
+def test_6000_epochs_of_500_iterations_end_at_the_floor_of_the_released_learning_rate():
+    eta = recipes.mnist({}, np.zeros(4)).G_optimizer.learning_rate_at
+    assert eta(5756 * 500) > 1e-6 == eta(5757 * 500) == eta(6000 * 500)

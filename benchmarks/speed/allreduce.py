@@ -12,7 +12,7 @@ a is the time of a row: its share of the products. b is what does not depend on 
 rest is an Allreduce of ∇ of each network: B is the bandwidth and L the latency of a message. a and b are fitted to
 iterations of one process, B and L to Allreduces. Both fits minimise relative errors.
 
-Each rank has one thread of BLAS. All times are of rank 0, medians.
+Each rank has one thread of BLAS. All times are of rank 0, medians. One process with two threads is measured beside the ranks.
 """
 
 import argparse
@@ -43,10 +43,7 @@ NETS = {  # (n_in, n_out) of each affine map of G and of D; 8,000 units: CIFAR-1
     "8,000 units": ([(100, 8000), (8000, 8000), (8000, 3072)], [(3072, 8000), (1600, 8000), (1600, 1)]),
 }
 ROWS = {"MNIST": [25, 50, 100, 200, 400, 1600], "8,000 units": [25, 50, 100, 200]}  # m, of one process
-TOGETHER = {  # (p, m): what ranks do on this machine
-    "MNIST": [(2, 100), (2, 200), (2, 400), (2, 1600), (4, 100), (4, 400), (4, 1600)],
-    "8,000 units": [(2, 100), (2, 200)],
-}
+TOGETHER = {"MNIST": [100, 200, 400, 1600], "8,000 units": [100, 200]}  # m, of ranks, and of one process with two threads
 LINKS = {  # bytes a second, seconds: assumed, not measured
     "10 Gbit/s": (10e9 / 8, 20e-6),
     "100 Gbit/s": (100e9 / 8, 2e-6),
@@ -107,8 +104,8 @@ def time_iteration(nets: str, m: int, seconds: float) -> float:
     return median_ms(lambda: model.iteration(rows, streams), seconds)
 
 
-def ask(p: int, task: Mapping[str, Any]) -> Any:
-    """The answer of p ranks to a task, each with one thread of BLAS; one process where p is 1."""
+def ask(p: int, task: Mapping[str, Any], threads: int = 1) -> Any:
+    """The answer of p ranks to a task, each with so many threads of BLAS; one process where p is 1."""
     launcher = shutil.which("mpiexec")
     if launcher is None:
         raise BackendError("mpiexec is missing: python -m pip install mpi4py mpich")
@@ -116,7 +113,7 @@ def ask(p: int, task: Mapping[str, Any]) -> Any:
         answer = Path(folder, "answer.json")
         command = [sys.executable, __file__, "--worker", json.dumps(task), "--answer", str(answer)]
         start = [launcher, "-n", str(p)] if p > 1 else []
-        subprocess.run([*start, *command], check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+        subprocess.run([*start, *command], check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads)})
         return json.loads(answer.read_text(encoding="utf-8"))
 
 
@@ -132,15 +129,21 @@ def measure(args: argparse.Namespace) -> None:
     load = os.getloadavg()
     sizes, seconds = (SIZES[:3], 0.01) if args.check else (SIZES, 0.5)
     nets = ["MNIST"] if args.check else list(NETS)
-    found: dict[str, Any] = {"allreduce": {}, "alone": {}, "together": {}}
+    found: dict[str, Any] = {"allreduce": {}, "alone": {}, "two threads": {}, "together": {}}
     for p in 2, 4:
         found["allreduce"][str(p)] = ask(p, {"kind": "allreduce", "sizes": sizes, "seconds": seconds})
     for name in nets:
         task, span = {"kind": "iteration", "nets": name}, 0.01 if args.check else 4.0
-        rows = ROWS[name][:2] if args.check else ROWS[name]
-        found["alone"][name] = {str(m): ask(1, task | {"m": m, "seconds": span}) for m in rows}
-        pairs = TOGETHER[name][:1] if args.check else TOGETHER[name]
-        found["together"][name] = [[p, m, ask(p, task | {"m": m, "seconds": span})] for p, m in pairs]
+        for part in "alone", "two threads", "together":
+            found[part][name] = {"2": {}, "4": {}} if part == "together" else {}
+        for m in ROWS[name][:2] if args.check else ROWS[name]:  # what is compared is measured one after the other
+            asked = task | {"m": m, "seconds": span}
+            found["alone"][name][str(m)] = ask(1, asked)
+            if m in TOGETHER[name] or args.check:
+                found["two threads"][name][str(m)] = ask(1, asked, threads=2)
+                for p in (2,) if args.check or name == "8,000 units" else (2, 4):
+                    if m % p == 0:
+                        found["together"][name][str(p)][str(m)] = ask(p, asked)
     if args.check:
         print("an Allreduce, an iteration alone and one of two ranks were timed; nothing was written")
         return
@@ -226,16 +229,21 @@ def allreduce_table(found: Mapping[str, Any]) -> str:
 
 
 def together_table(found: Mapping[str, Any]) -> str:
-    columns = ["nets", "m", "ranks", "ms, measured", "ms, the model", "speed-up, measured", "speed-up, the model"]
+    columns = ["nets", "m", "processes", "ms, measured", "ms, the model", "speed-up, measured", "speed-up, the model"]
     rows = []
-    for nets, times in found["alone"].items():
+    for nets, alone in found["alone"].items():
         a, b = compute(found, nets)
-        known = {(1, int(m)): ms for m, ms in times.items()} | {(p, m): ms for p, m, ms in found["together"][nets]}
-        for p, m in sorted(known, key=lambda key: key[::-1]):
-            B, L = link(found, p) if p > 1 else (1.0, 0.0)
-            model, alone = iteration(nets, m, p, a, b, B, L) * 1e3, iteration(nets, m, 1, a, b, B, L) * 1e3
-            gains = [f"{known[1, m] / known[p, m]:.2f}", f"{alone / model:.2f}"] if p > 1 else ["", ""]
-            rows.append([nets, m, p, f"{known[p, m]:.0f}", f"{model:.0f}", *gains])
+        for m, ms in alone.items():
+            expected = iteration(nets, int(m), 1, a, b, 1.0, 0.0) * 1e3
+            rows.append([nets, m, "1", f"{ms:.0f}", f"{expected:.0f}", "", ""])
+            if m in found["two threads"][nets]:
+                of_two = found["two threads"][nets][m]
+                rows.append([nets, m, "1, with two threads", f"{of_two:.0f}", "", f"{ms / of_two:.2f}", ""])
+            for p, times in found["together"][nets].items():
+                if m in times:
+                    model = iteration(nets, int(m), int(p), a, b, *link(found, int(p))) * 1e3
+                    gains = f"{ms / times[m]:.2f}", f"{expected / model:.2f}"
+                    rows.append([nets, m, f"{p} ranks", f"{times[m]:.0f}", f"{model:.0f}", *gains])
     return step_time.markdown_table(columns, rows)
 
 
