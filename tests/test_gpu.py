@@ -9,7 +9,7 @@ tests of layers run on small arrays. Here the arrays are as large as the paper's
 
 import numpy as np
 import pytest
-from conftest import no_device
+from conftest import NO_GPU
 from helpers import SameDraws, game, same_streams
 from strict_cupy import host
 
@@ -57,8 +57,8 @@ LAYERS = {  # at the sizes of the paper's nets: a layer, and the shape of a row
 @pytest.fixture
 def gpu():
     """CuPy, on a GPU."""
-    if no_device():
-        pytest.skip(f"needs a GPU: {no_device()}")
+    if NO_GPU:
+        pytest.skip(f"needs a GPU: {NO_GPU}")
     return get_backend("cupy")
 
 
