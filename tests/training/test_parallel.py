@@ -131,14 +131,14 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-@pytest.mark.parametrize("p", [2, 4])
+@pytest.mark.parametrize("p", [2, 3])
 def test_rank_r_of_p_gets_rows_r_p_of_what_one_process_draws(draw, p):
     whole_rng = random_generator(np, 3, "x")
-    whole = [draw(whole_rng, 8) for _ in range(2)]
+    whole = [draw(whole_rng, 6) for _ in range(2)]  # masks of 6 × 7 entries end inside a draw of 64 bits
     for r in range(p):
-        streams = PartStreams(Streams(3), SimpleNamespace(rank=r, size=p), 8 // p)
+        streams = PartStreams(Streams(3), SimpleNamespace(rank=r, size=p), 6 // p)
         for expected in whole:
-            np.testing.assert_array_equal(draw(streams["x"], 8 // p), expected[r::p])
+            np.testing.assert_array_equal(draw(streams["x"], 6 // p), expected[r::p])
 
 
 def test_one_number_is_the_same_on_all_ranks():
