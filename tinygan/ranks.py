@@ -125,4 +125,5 @@ def one_job() -> Iterator[None]:
         if not stopped:
             print(f"error: rank {ranks.rank} of {ranks.size}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
+        time.sleep(GRACE / 4)  # mpiexec passes the words on, and may drop what it still holds when a rank aborts
         ranks.comm.Abort(130 if stopped else 1)

@@ -241,6 +241,18 @@ def test_a_cost_that_diverges_on_one_rank_stops_all_at_the_same_place():
             raise error
 
 
+def test_outside_an_iteration_the_minibatch_is_that_of_all_ranks():
+    """So a checkpoint says the same on any number of ranks."""
+
+    def work(ranks):
+        trained = trainer()
+        distribute(trained, ranks)
+        trained.train_epoch()
+        return trained.model.batch_size, trained.model.settings["batch_size"]
+
+    assert on_ranks(2, work) == [(M, M)] * 2
+
+
 def test_alone_a_trainer_stays_as_it_is():
     trained = trainer()
     model = trained.model
