@@ -12,8 +12,7 @@ a is the time of a row: its share of the products. b is what does not depend on 
 rest is an Allreduce of ∇ of each network: B is the bandwidth and L the latency of a message. a and b are fitted to
 iterations of one process, B and L to Allreduces. Both fits minimise relative errors.
 
-Each rank has one thread of BLAS. All times are of rank 0. Each is the least of many, since other programs
-may share the cores. One process with two threads is measured beside the ranks.
+Each rank has one thread of BLAS. All times are of rank 0, medians. One process with two threads is measured beside the ranks.
 """
 
 import argparse
@@ -21,6 +20,7 @@ import json
 import math
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import step_time
 
-from tinygan import BackendError, Batch, Streams, recipes, run
+from tinygan import BackendError, Batch, DataError, Streams, recipes, run
 from tinygan.gan import GAN
 from tinygan.parallel import Part
 from tinygan.ranks import world
@@ -42,8 +42,8 @@ NETS = {  # (n_in, n_out) of each affine map of G and of D; 8,000 units: CIFAR-1
     "MNIST": step_time.shapes(1200, 240, 5),
     "8,000 units": ([(100, 8000), (8000, 8000), (8000, 3072)], [(3072, 8000), (1600, 8000), (1600, 1)]),
 }
-ROWS = {"MNIST": [25, 50, 100, 200, 400, 1600], "8,000 units": [25, 50, 100]}  # m, of one process
-TOGETHER = {"MNIST": [100, 200, 400, 1600], "8,000 units": [100]}  # m, of ranks, and of one process with two threads
+ROWS = {"MNIST": [25, 50, 100, 200, 400, 1600], "8,000 units": [25, 50, 100, 200]}  # m, of one process
+TOGETHER = {"MNIST": [100, 200, 400, 1600], "8,000 units": [100, 200]}  # m, of ranks, and of one process with two threads
 LINKS = {  # bytes a second, seconds: assumed, not measured
     "10 Gbit/s": (10e9 / 8, 20e-6),
     "100 Gbit/s": (100e9 / 8, 2e-6),
@@ -62,8 +62,8 @@ def game(nets: str, m: int) -> GAN:
     return recipes.cifar10({"model": "fully-connected", "batch_size": m})
 
 
-def least_ms(call: Callable[[], object], seconds: float, least: int = 5) -> float:
-    """The least milliseconds of a call that all ranks make, as often as fit into these seconds. Rank 0 decides."""
+def median_ms(call: Callable[[], object], seconds: float, least: int = 5) -> float:
+    """The median milliseconds of a call that all ranks make, as often as fit into these seconds. Rank 0 decides."""
     ranks, spent = world(), [0.0]
     call()
     while more(ranks, len(spent) <= least or sum(spent) < seconds):
@@ -72,7 +72,7 @@ def least_ms(call: Callable[[], object], seconds: float, least: int = 5) -> floa
         start = time.perf_counter()
         call()
         spent.append(time.perf_counter() - start)
-    return min(spent[1:]) * 1e3
+    return statistics.median(spent[1:]) * 1e3
 
 
 def more(ranks: Any, wanted: bool) -> bool:
@@ -85,7 +85,7 @@ def time_allreduce(sizes: Sequence[int], seconds: float) -> dict[str, float]:
     assert ranks is not None
     for size in sizes:
         array = np.zeros(size // 4, np.float32)
-        found[str(size)] = least_ms(lambda array=array: ranks.comm.Allreduce(ranks.in_place, array), seconds)  # type: ignore[misc]
+        found[str(size)] = median_ms(lambda array=array: ranks.comm.Allreduce(ranks.in_place, array), seconds)  # type: ignore[misc]
     return found
 
 
@@ -101,7 +101,7 @@ def time_iteration(nets: str, m: int, seconds: float) -> float:
             yield Batch(x)
 
     rows = batches()
-    return least_ms(lambda: model.iteration(rows, streams), seconds)
+    return median_ms(lambda: model.iteration(rows, streams), seconds)
 
 
 def ask(p: int, task: Mapping[str, Any], threads: int = 1) -> Any:
@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace) -> None:
     for p in 2, 4:
         found["allreduce"][str(p)] = ask(p, {"kind": "allreduce", "sizes": sizes, "seconds": seconds})
     for name in nets:
-        task, span = {"kind": "iteration", "nets": name}, 0.01 if args.check else 3.0
+        task, span = {"kind": "iteration", "nets": name}, 0.01 if args.check else 4.0
         for part in "alone", "two threads", "together":
             found[part][name] = {"2": {}, "4": {}} if part == "together" else {}
         for m in ROWS[name][:2] if args.check else ROWS[name]:  # what is compared is measured one after the other
@@ -161,12 +161,17 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """(slope, constant), both at least 0, of the line through (x, y) that minimises relative errors."""
+    """(slope, constant) of the line through (x, y) that minimises relative errors; slope > 0, constant ≥ 0.
+
+    Raises DataError if the points fall: on a busy machine they can.
+    """
     x, y = np.array(points).T
     A = np.stack([x, np.ones_like(x)], axis=1) / y[:, None]
     (slope, constant), *_ = np.linalg.lstsq(A, np.ones_like(y), rcond=None)
     if constant < 0:
         slope, constant = float(np.sum(x / y) / np.sum((x / y) ** 2)), 0.0
+    if slope <= 0:
+        raise DataError(f"the times {y.tolist()} s do not grow with {x.tolist()}: measure again on a quiet machine")
     return float(slope), float(constant)
 
 

@@ -21,6 +21,7 @@ from scripts import ENVIRONMENT, EXAMPLES, ROOT
 
 from tinygan import (
     BackendError,
+    DataError,
     DivergenceError,
     Layer,
     Linear,
@@ -323,6 +324,8 @@ def test_what_does_not_divide_its_work_is_refused_under_mpiexec(monkeypatch, tmp
 def test_the_fit_finds_the_line_that_made_the_points_and_no_negative_constant():
     assert allreduce.fit([(x, 3 * x + 2) for x in (1, 10, 1e6)]) == pytest.approx((3, 2))
     assert allreduce.fit([(1, 0.5), (2, 2), (4, 5)])[1] == 0
+    with refused("2.7", "100", "quiet machine", error=DataError):  # what a busy machine once gave
+        allreduce.fit([(25, 2.747), (50, 2.855), (100, 1.847)])
 
 
 def test_the_time_of_an_allreduce_is_that_of_the_formula():
