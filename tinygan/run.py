@@ -60,7 +60,9 @@ from tinygan.gan import GAN, PRIORS, VARIANTS, Generator, generate
 from tinygan.generators import checkpoint_in, existing_checkpoint, load_run
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
+from tinygan.parallel import Part, distribute
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
+from tinygan.ranks import one_job, require_alone, world
 from tinygan.reading import FIRST_LOOK as FIRST_LOOK
 from tinygan.reading import PATIENCE as PATIENCE
 from tinygan.reading import WON as WON
@@ -69,7 +71,7 @@ from tinygan.reading import diversity as diversity
 from tinygan.reading import reading
 from tinygan.reading import verdict as verdict
 from tinygan.report import write_report
-from tinygan.training import Trainer
+from tinygan.training import Model, Trainer
 
 COLUMNS = (
     "epoch",
@@ -261,10 +263,12 @@ def main(program: Callable[[], None]) -> None:
 
     Its words can be printed in any encoding. If the reader of its output goes away, as in `… | head -1`, the program runs
     to its end. Exit code 0 if all is well, 1 after an error, 130 after Ctrl-C, 141 if a reader has gone away.
+    Of several ranks, the first one speaks for all: see ranks.one_job.
     """
     streams = prepare_streams()
     try:
-        program()
+        with one_job():
+            program()
         sys.stdout.flush()
     except (TinyganError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -298,7 +302,11 @@ def claim_folder(name: str, out: Path | None) -> tuple[Path, list[Path]]:
 
 
 def open_folder(name: str, out: Path | None) -> Path:
-    """Make the folder `out`, or a new one under runs/, and print its name. An example without checkpoints needs no more."""
+    """Make the folder `out`, or a new one under runs/, and print its name. An example without checkpoints needs no more.
+
+    Raises ArgumentError if mpiexec has started several processes.
+    """
+    require_alone(f"the example {name}")
     folder, _ = claim_folder(name, out)
     print(f"run: {folder}", file=sys.stderr)
     return folder
@@ -360,19 +368,26 @@ class Run:
     neighbours.png    at the end: samples, and the training images nearest to some of them
     report.html       at the end: a page that shows all of this; python -m tinygan report writes it at any time
     run.lock          while the run lasts, who holds the folder: no second process writes into it
+
+    Of several ranks (see parallel.py) rank 0 holds the folder and writes; the others only read its checkpoint on a resume.
     """
 
     def __init__(self, name: str, args: argparse.Namespace, columns: tuple[str, ...] = COLUMNS) -> None:
         self.args, self.columns, self.started, self.started_training = args, columns, time.perf_counter(), False
-        self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
-        self.lock = FolderLock(self.folder, made)
+        self.ranks = world()
+        self.lock: FolderLock | None = None
+        if self.ranks is None or self.ranks.rank == 0:
+            self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
+            self.lock = FolderLock(self.folder, made)
         try:
             self._open(args)
         except BaseException:
-            self.lock.release()
+            self._release()
             raise
 
     def _open(self, args: argparse.Namespace) -> None:
+        if self.ranks is not None:
+            self.folder = self.ranks.share(self.folder if self.lock else None)
         self.checkpoint = self.folder / "checkpoint.npz"
         self.samples = self.folder / "samples"
         self.resumes = args.resume and self.checkpoint.exists()
@@ -405,6 +420,10 @@ class Run:
         try:
             self._leave(kind, error)
         finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
             self.lock.release()
 
     def _leave(self, kind: type[BaseException] | None, error: object) -> None:
@@ -414,9 +433,10 @@ class Run:
             print(f"report: {self.report}" if self.report else f"run: {self.folder}", file=sys.stderr)
         elif self.started_training and issubclass(kind, DivergenceError):
             self.facts["diverged"] = str(error)
-            write_json(self.folder / "run.json", self.facts)
+            self._write_facts()
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
-            command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
+            started = ["mpiexec", "-n", str(self.ranks.size)] if self.ranks else []
+            command = shlex.join([*started, "python", sys.argv[0], "--out", str(self.folder), "--resume"])
             words = f"there is no checkpoint yet. Start again with\n  {command}"
             if self.checkpoint.exists():
                 words = f"the last checkpoint is kept. Resume with\n  {command}"
@@ -455,12 +475,16 @@ class Run:
             stale += ["curves.png", "samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
             stale += ["report.json", "report.html", "neighbours.png"]
             stale += ["samples.npy", "samples.png", "nearest.png", "interpolation.png"]  # of examples/sample.py
-        for pattern in stale:
-            for path in self.folder.glob(pattern):
-                path.unlink()
-        self.lock.made[:0] = make_folder(self.samples)
-        lines = [",".join(self.columns + TIMING) + "\n", *map(self._line, trainer.metrics)]
-        write_text(self.folder / "metrics.csv", "".join(lines))
+        if self.ranks is not None:  # all have read the folder when they get here, so rank 0 may write
+            self.ranks.require_same({"the settings": json.dumps([self.configuration, self.args.epochs, trainer.epoch])})
+            distribute(trainer, self.ranks)
+        if self.lock is not None:
+            for pattern in stale:
+                for path in self.folder.glob(pattern):
+                    path.unlink()
+            self.lock.made[:0] = make_folder(self.samples)
+            lines = [",".join(self.columns + TIMING) + "\n", *map(self._line, trainer.metrics)]
+            write_text(self.folder / "metrics.csv", "".join(lines))
         pictures = self.args.picture_every or max(1, round(500 / trainer.iterations))
         self.every = {
             "picture": pictures,
@@ -474,7 +498,7 @@ class Run:
             "every": self.every,
             "configuration": self.configuration,
             **self._recipe(),
-            "environment": environment(trainer.xp),
+            "environment": environment(trainer.xp) | {"ranks": self.ranks.size if self.ranks else 1},
         }
         # The commits of tinygan at which earlier epochs of the run were trained.
         before = self.earlier if self.resumes else {"commits": [], "results": {}}
@@ -482,7 +506,7 @@ class Run:
         self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(before["commits"]) if commit != present]
         if before["results"].get("epochs") == trainer.epoch == self.args.epochs:  # valid until the new measurement
             self.facts["results"] = before["results"]
-        write_json(self.folder / "run.json", self.facts)
+        self._write_facts()
         self.looks = self._read_looks()
         self.started_training = True
         can_draw("curves.png is")
@@ -508,6 +532,10 @@ class Run:
             "departures": {name: value for name, value in departures.items() if _is_plain(value)},
             "repeat": {name: value for name, value in repeat.items() if value is not None and _is_plain(value)},
         }
+
+    def _write_facts(self) -> None:
+        if self.lock is not None:
+            write_json(self.folder / "run.json", self.facts)
 
     def _require_same_settings(self, saved: dict[str, Any], of_data: dict[str, Any]) -> None:
         """Raise CheckpointError unless the settings are those of the checkpoint; what older ones lack is not compared.
@@ -595,6 +623,8 @@ class Run:
         """
         from tinygan.images import beside, enlarge, save_png  # not at the top: Pillow is slow to import
 
+        if self.lock is None:
+            return
         self.row = self._first_row(picture)
         if real is not None:
             picture = beside(real, picture)
@@ -606,13 +636,18 @@ class Run:
 
         return picture[: scale * (self.configuration["image_shape"][0] + 2 * GAP)]
 
+    def _game(self) -> Model:
+        """The model itself, where each of several ranks computes a part of it."""
+        model = self.trainer.model
+        return model.model if isinstance(model, Part) else model
+
     def _look(self) -> None:
         """Write into report.json how D judges the held-out data and the samples of this epoch, and how the training stands.
 
         Both are those of GAN.report: D_x and D_G_z of metrics.csv are the means of these histograms. A model that is no GAN
         is not looked at.
         """
-        gan, held_out = self.trainer.model, self.trainer.held_out.x
+        gan, held_out = self._game(), self.trainer.held_out.x
         if not isinstance(gan, GAN):
             return
         z = gan.noise(Streams(self.trainer.seed, 0, gan.G.xp)["report"], len(held_out), gan.G.dtype)
@@ -640,7 +675,7 @@ class Run:
         """Write neighbours.png, as Figure 2: samples, and in the last column the training images nearest to their left."""
         from tinygan.images import enlarge, neighbour_grid, save_png
 
-        gan, prepare = self.trainer.model, self.trainer.prepare
+        gan, prepare = self._game(), self.trainer.prepare
         shown = {pixels: lambda x: x, normalise_contrast: contrast_pixels}.get(prepare)  # floats as pictures show them
         if shown is None or not isinstance(gan, GAN):
             return
@@ -659,6 +694,8 @@ class Run:
     def record(self, row: dict[str, Any]) -> None:
         """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
         trainer = self.trainer
+        if self.lock is None:
+            return
         with open(self.folder / "metrics.csv", "a", encoding="utf-8") as file:
             file.write(self._line(row))
         shown = [f"{name} {row[key]:.3f}" for key, name in (("D_x", "D(x)"), ("D_G_z", "D(G(z))")) if key in row]
@@ -678,6 +715,8 @@ class Run:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
         from tinygan.images import save_gif, scale_of
 
+        if self.lock is None:
+            return
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
             "iterations": self.trainer.epoch * self.trainer.iterations,
@@ -685,7 +724,7 @@ class Run:
             "seconds_of_this_process": round(time.perf_counter() - self.started, 1),
             "peak_memory_mb": peak_memory(),
         }
-        write_json(self.folder / "run.json", self.facts)
+        self._write_facts()
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
@@ -820,7 +859,7 @@ def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int, pr
     validation = prepare(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
-        _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS)
+        _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS, world())
     return float(means.max())
 
 
@@ -836,7 +875,7 @@ def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = p
     for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ParzenWarning)
-            result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas)
+            result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas, world())
         results[grid] = result.as_dict() | {"warnings": [str(warning.message) for warning in caught]}
     return results
 
@@ -868,7 +907,9 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule, prepare: 
     evaluation = measure(generator, dataset, SAMPLES, prepare)
     if load_checkpoint(path).configuration != checkpoint.configuration:
         raise CheckpointError(f"{path}: a different run replaced it during the measurement: evaluate it again")
-    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": evaluation})
+    ranks = world()
+    if ranks is None or ranks.rank == 0:
+        write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": evaluation})
     tell(evaluation)
 
 

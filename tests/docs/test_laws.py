@@ -28,17 +28,19 @@ TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
 CHECKER = ["probes", "protocol", "gradcheck"]
 OTHERS = [*CHECKER, "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
-OTHERS += ["generators", "reading", "figures"]
+OTHERS += ["generators", "reading", "figures", "ranks"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
     **{name: ENGINE + TRAINING for name in TRAINING},
+    "ranks": GROUND,
+    "parallel": [*ENGINE, *TRAINING, "ranks"],
     "probes": [*GROUND, "layers"],
     "protocol": [*GROUND, *LAYERS, "network", "probes"],
     "gradcheck": [*GROUND, "layers", "probes", "protocol"],
     "named": [*GROUND, "layers", "protocol", "gradcheck"],
     "derivatives": [*ENGINE, "gradcheck", "named"],
-    "parzen": [*GROUND, "network"],
+    "parzen": [*GROUND, "network", "ranks"],
     "images": [*GROUND, "network"],
     "datasets": [*GROUND, "datasets"],
     "recipes": ENGINE,
@@ -48,7 +50,8 @@ MAY_IMPORT = {
     "figures": GROUND,
     **{name: ENGINE + TRAINING + OTHERS + TOP[:i] for i, name in enumerate(TOP)},
 }
-NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images", "generators", "reading", "figures"]
+NOT_THE_ENGINES = [*TRAINING, "ranks", "run", "datasets", "recipes", "report", "parzen", "images", "generators"]
+NOT_THE_ENGINES += ["reading", "figures"]
 
 # ---- Reading the imports
 
