@@ -28,6 +28,7 @@ import time
 import webbrowser
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import CodeType, FrameType
@@ -36,9 +37,9 @@ from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 from collapse import MODES, coverage, discriminator, endless, generator, ring, spread
-from figure1 import ARROWS, EDGES, P_DATA, build_discriminator, build_generator, probability
+from figure1 import ARROWS, build_discriminator, build_generator, probability
 from scipy.special import expit, ndtri
-from theory import SUPPORT, generator_cdf
+from theory import SUPPORT, generator_cdf, normal
 
 from tinygan import (
     GAN,
@@ -120,11 +121,16 @@ def ring_networks(seed: int, units: int) -> tuple[Network, Network]:
     return generator(seed, units), discriminator(seed, units)
 
 
-def normal_rows(rng: Any, m: int) -> np.ndarray:
-    return rng.standard_normal((m, 1), dtype=np.float32)
+def normal_rows(distance: float, rng: Any, m: int) -> np.ndarray:
+    """N(distance, 1), (m, 1)."""
+    return rng.standard_normal((m, 1), dtype=np.float32) + np.float32(distance)
 
 
-def zero_rows(rng: Any, m: int) -> np.ndarray:
+def ring_rows(distance: float, rng: Any, m: int) -> np.ndarray:
+    return ring(rng, m)
+
+
+def zero_rows(distance: float, rng: Any, m: int) -> np.ndarray:
     return np.zeros((m, 1), np.float32)
 
 
@@ -148,24 +154,20 @@ class OfUniform(NamedTuple):
         return self.G.xp
 
 
-LINE_EDGES = EDGES[::3]  # of the bins of p_g
-LINE_X, LINE_DX = (LINE_EDGES[1:] + LINE_EDGES[:-1]) / 2, LINE_EDGES[1] - LINE_EDGES[0]
-LINE_DATA, LINE_CDF = P_DATA(LINE_X), P_DATA.cdf(LINE_EDGES)
-
-
 def line_picture(gan: GAN, session: "Session") -> tuple[dict[str, Any], dict[str, Any]]:
     """Figure 1: p_data, p_g, D and D* on a grid, and from which z to which x arrows lead."""
-    G = OfUniform(gan.G, gan.noise.kind)
-    cdf = generator_cdf(G, LINE_EDGES, 256)
-    p_g, D = np.diff(cdf) / LINE_DX, probability(gan.D, LINE_X)
-    both = LINE_DATA + p_g
-    D_star = np.where(both > 0.01, LINE_DATA / both, np.nan)  # elsewhere it is defined by next to nothing
-    x = G(ARROWS[:, None])[:, 0]
+    G, p_data = OfUniform(gan.G, gan.noise.kind), normal(session.distance)
+    edges = np.linspace(-6, 6 + session.distance, 201)
+    cdf, dx = generator_cdf(G, edges, 256), edges[1] - edges[0]
+    x = (edges[1:] + edges[:-1]) / 2
+    data, p_g, D = p_data(x), np.diff(cdf) / dx, probability(gan.D, x)
+    D_star = np.where(data + p_g > 0.01, data / (data + p_g), np.nan)  # elsewhere it is defined by next to nothing
     numbers = {
-        "W₁(p_g, p_data)": abs(cdf - LINE_CDF).sum() * LINE_DX,
-        "mean |D − D*|": np.nansum(abs(D - D_star) * both) / 2 * LINE_DX,
+        "W₁(p_g, p_data)": abs(cdf - p_data.cdf(edges)).sum() * dx,
+        "mean |D − D*|": np.nansum(abs(D - D_star) * (data + p_g)) / 2 * dx,
     }
-    return {"x": LINE_X, "p_data": LINE_DATA, "p_g": p_g, "D": D, "D_star": D_star, "from": ARROWS, "to": x}, numbers
+    curves = {"x": x, "p_data": data, "p_g": p_g, "D": D, "D_star": D_star}
+    return curves | {"from": ARROWS, "to": G(ARROWS[:, None])[:, 0]}, numbers
 
 
 RING_HALF = 3.4  # the picture is a square of [−3.4, 3.4]²
@@ -207,7 +209,7 @@ class Game(NamedTuple):
 BILINEAR = {name: type(f"Bilinear{kind.__name__}", (Bilinear, kind), {}) for name, kind in VARIANTS.items()}
 GAMES = {
     "line": Game(line_networks, normal_rows, Noise, 1, VARIANTS, line_picture),
-    "ring": Game(ring_networks, ring, Noise, 2, VARIANTS, ring_picture),
+    "ring": Game(ring_networks, ring_rows, Noise, 2, VARIANTS, ring_picture),
     "bilinear": Game(bilinear_networks, zero_rows, Nothing, 1, BILINEAR, bilinear_picture),
 }
 
@@ -241,11 +243,12 @@ SETTINGS = {
     "momentum": Setting("μ", 0.0, low=0, high=0.99, title="momentum of both players"),
     "prior": Setting("prior", "uniform", PRIORS, title="the distribution of the noise z"),
     "units": Setting("units", 32, low=4, high=128, title="hidden units of each network; a new game"),
+    "distance": Setting("distance", 0.0, low=0, high=8, title="of the data's mean from 0, on the line; a new game"),
     "seed": Setting("seed", 0, low=0, high=2**31 - 1, title="of all random numbers; a new game"),
     "warm": Setting("iterations before", 0, low=0, high=2000, title="of Algorithm 1, before the game starts; a new game"),
     "ahead": Setting("D ahead by", 0, low=0, high=5000, title="updates of D alone, before the game starts; a new game"),
 }
-OF_A_NEW_GAME = "game", "units", "seed", "warm", "ahead"
+OF_A_NEW_GAME = "game", "units", "distance", "seed", "warm", "ahead"
 
 
 def settings_of(given: Any) -> dict[str, Any]:
@@ -361,10 +364,11 @@ class Session:
     def _begin(self, settings: dict[str, Any]) -> None:
         """A new game, and what is to happen before it starts."""
         self.wanted, self.game, self.seed = settings, GAMES[settings["game"]], settings["seed"]
+        self.distance, data = settings["distance"], partial(self.game.data, settings["distance"])
         self.iteration, self.streams = 0, Streams(self.seed)
         self.orbit: deque[tuple[float, float]] = deque(maxlen=400)
-        self.batches = endless(self.game.data, self.streams["examples"])
-        self.held_out = Batch(self.game.data(random_generator(np, self.seed, "held-out examples"), HELD_OUT))
+        self.batches = endless(data, self.streams["examples"])
+        self.held_out = Batch(data(random_generator(np, self.seed, "held-out examples"), HELD_OUT))
         networks = self.game.networks(self.seed, settings["units"])
         self.players = *networks, *(MomentumSGD(network.theta, 1.0) for network in networks)
         self.gan = self._game(settings)
