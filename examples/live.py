@@ -71,7 +71,6 @@ CONNECTIONS, SESSIONS = 64, 16  # at a time
 IDLE = 900.0  # seconds after which a game that nobody asks about is dropped
 LINES, ITERATIONS = 200, 50  # that one request may run
 PATIENCE = 0.1  # seconds after which a request for several iterations ends early, at the end of an iteration
-UPDATES = 10_000  # before a game starts
 HELD_OUT = 512  # rows that V, D(x) and D(G(z)) are means over
 
 
@@ -204,13 +203,15 @@ class Game(NamedTuple):
     n: int  # of the noise
     classes: Mapping[str, type[GAN]]
     picture: Callable[..., tuple[dict[str, Any], dict[str, Any]]]
+    unused: tuple[str, ...] = ()  # settings that change nothing
 
 
 BILINEAR = {name: type(f"Bilinear{kind.__name__}", (Bilinear, kind), {}) for name, kind in VARIANTS.items()}
+BILINEAR_UNUSED = "generator_cost", "prior", "units", "distance", "seed"
 GAMES = {
     "line": Game(line_networks, normal_rows, Noise, 1, VARIANTS, line_picture),
-    "ring": Game(ring_networks, ring_rows, Noise, 2, VARIANTS, ring_picture),
-    "bilinear": Game(bilinear_networks, zero_rows, Nothing, 1, BILINEAR, bilinear_picture),
+    "ring": Game(ring_networks, ring_rows, Noise, 2, VARIANTS, ring_picture, ("distance",)),
+    "bilinear": Game(bilinear_networks, zero_rows, Nothing, 1, BILINEAR, bilinear_picture, BILINEAR_UNUSED),
 }
 
 
@@ -245,7 +246,13 @@ SETTINGS = {
     "units": Setting("units", 32, low=4, high=128, title="hidden units of each network; a new game"),
     "distance": Setting("distance", 0.0, low=0, high=8, title="of the data's mean from 0, on the line; a new game"),
     "seed": Setting("seed", 0, low=0, high=2**31 - 1, title="of all random numbers; a new game"),
-    "warm": Setting("iterations before", 0, low=0, high=2000, title="of Algorithm 1, before the game starts; a new game"),
+    "warm": Setting(
+        "iterations before",
+        0,
+        low=0,
+        high=2000,
+        title="of Algorithm 1, with one update of each player, before the game starts; a new game",
+    ),
     "ahead": Setting("D ahead by", 0, low=0, high=5000, title="updates of D alone, before the game starts; a new game"),
 }
 OF_A_NEW_GAME = "game", "units", "distance", "seed", "warm", "ahead"
@@ -256,9 +263,6 @@ def settings_of(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict) or not given.keys() <= SETTINGS.keys():
         raise ArgumentError(f"settings are {', '.join(SETTINGS)}, not {str(given):.200}")
     settings = {name: _checked(name, given.get(name, setting.default)) for name, setting in SETTINGS.items()}
-    updates = settings["warm"] * (settings["k"] + settings["generator_steps"]) + settings["ahead"]
-    if updates > UPDATES:
-        raise ArgumentError(f"{updates} updates before the game starts, and at most {UPDATES} are allowed: lower warm or ahead")
     return settings
 
 
@@ -299,11 +303,44 @@ class Situation(NamedTuple):
     section: str
 
 
+ON_THE_LINE = {"eta_d": 0.1, "eta_g": 0.01, "momentum": 0.5}
+ON_THE_RING = {"game": "ring", "units": 64, "prior": "gaussian", "eta_d": 0.1, "eta_g": 0.0125, "momentum": 0.5}
 SITUATIONS = {
     "near convergence": Situation(
-        {"warm": 100},
-        "",
+        ON_THE_LINE | {"warm": 9},
+        "p_g lies beside p_data, and D is partly right: it falls from left to right or rises, as D* does. Press run. G follows "
+        "D's slope, p_g comes to lie on p_data, and D comes to ½.",
         "Figure 1: the game on a line",
+    ),
+    "D at its optimum": Situation(
+        ON_THE_LINE | {"k": 50, "ahead": 3000},
+        "D alone has learned, 3,000 updates long. So D lies on D* = p_data/(p_data + p_g). Press run. With k = 50 updates in "
+        "each iteration D stays near D* while G moves.",
+        "Proposition 1 and Eq. 2: the optimal discriminator",
+    ),
+    "saturation under minimax": Situation(
+        ON_THE_LINE | {"distance": 5.0, "ahead": 1000, "generator_cost": "minimax"},
+        "The data are far away, and D rejects every sample: D(G(z)) is nearly 0. The slope of log(1 − D) is nearly 0 too. Press "
+        "run: G hardly moves. Then choose non_saturating as the cost of G: it moves at once.",
+        "The cost that saturates, and the one that does not",
+    ),
+    "Helvetica": Situation(
+        ON_THE_RING | {"generator_steps": 50},
+        "G makes 50 updates for each of D. Press run. All samples run together to where D is highest, and they leave when D has "
+        "noticed. G never covers the ring. Then set steps of G to 1, and press reset: in 1,000 iterations it does.",
+        "What comes after",
+    ),
+    "order of updates": Situation(
+        {"eta_d": 0.4, "eta_g": 0.4, "variant": "simultaneous"},
+        "Both gradients are taken before either player moves, and η is large. Press run: p_g never comes to rest. Then choose "
+        "alternating and press reset. G sees the new D, and p_g comes to rest on p_data, with the same η and the same seed.",
+        "Three variants, one set of hyper-parameters",
+    ),
+    "oscillation": Situation(
+        {"game": "bilinear", "eta_d": 0.1, "eta_g": 0.1},
+        "The bilinear game, V = xy. Press run. Each player follows its own gradient, and the two go round (0, 0) for ever: the "
+        "costs swing and nothing converges. Under simultaneous they spiral out.",
+        "What comes after",
     ),
 }
 
@@ -371,7 +408,7 @@ class Session:
         self.held_out = Batch(data(random_generator(np, self.seed, "held-out examples"), HELD_OUT))
         networks = self.game.networks(self.seed, settings["units"])
         self.players = *networks, *(MomentumSGD(network.theta, 1.0) for network in networks)
-        self.gan = self._game(settings)
+        self.gan = self._game(settings | {"k": 1, "generator_steps": 1})
         self.gan.G_grad[...] = self.gan.D_grad[...] = 0
         self.costs: dict[str, Any] = {}
         with np.errstate(over="ignore", invalid="ignore"):
@@ -379,12 +416,12 @@ class Session:
                 self.costs = self.gan.iteration(self.batches, self.streams)
             for _ in range(settings["ahead"]):
                 self.gan.discriminator_step(next(self.batches).x, self.gan.sample_noise(self.streams), None)
+        self._change_game(settings)
         self.ran, self.changed, self.frames = None, [], ()
         self._set_here(())
 
     def _game(self, settings: dict[str, Any]) -> GAN:
         """The game of these settings between the same players."""
-        self.settings = settings
         G, D, G_optimizer, D_optimizer = self.players
         G_optimizer.learning_rate, D_optimizer.learning_rate = settings["eta_g"], settings["eta_d"]
         G_optimizer.momentum = D_optimizer.momentum = settings["momentum"]
@@ -399,10 +436,15 @@ class Session:
         if any(self.wanted[name] != self.settings[name] for name in OF_A_NEW_GAME):
             self._begin(self.wanted)
         elif self.wanted != self.settings:
-            gradients = self.gan.G_grad, self.gan.D_grad
-            self.gan = self._game(self.wanted)
-            self.gan.G_grad[...], self.gan.D_grad[...] = gradients
+            self._change_game(self.wanted)
             self._set_here(())
+
+    def _change_game(self, settings: dict[str, Any]) -> None:
+        """The same players, and their last gradients, in a game with these settings."""
+        self.settings = settings
+        gradients = self.gan.G_grad, self.gan.D_grad
+        self.gan = self._game(settings)
+        self.gan.G_grad[...], self.gan.D_grad[...] = gradients
 
     # In the thread
 
@@ -411,13 +453,13 @@ class Session:
             while True:
                 self._rest(())
                 self.at_start = True
+                self.orbit.append((float(self.gan.G.theta[-1]), float(self.gan.D.theta[0])))
                 sys.settrace(self._trace)
                 with np.errstate(over="ignore", invalid="ignore"):
                     self.costs = self.gan.iteration(self.batches, self.streams)
                 sys.settrace(None)
                 self.iteration += 1
                 self.iterations -= 1
-                self.orbit.append((float(self.gan.G.theta[-1]), float(self.gan.D.theta[0])))
                 guard(self.costs, self.gan.players, f"iteration {self.iteration}")
         except Closed:
             pass
@@ -544,6 +586,7 @@ class Session:
                 "waiting": self.wanted != self.settings,
                 "game": self.settings["game"],
                 "settings": self.wanted,
+                "unused": self.game.unused,
                 "error": self.error,
                 "numbers": numbers,
                 "picture": picture,
@@ -555,9 +598,11 @@ def described(name: str, value: Any, is_new: bool = True) -> dict[str, Any]:
     if isinstance(value, Gradient):
         name, value = f"{name}.a_fake", value.a_fake
     if isinstance(value, int | float | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return {"name": name, "value": float(value)}
+        return {"name": name, "value": float(value), "new": True}
     if not isinstance(value, np.ndarray):
         return {"name": name, "text": type(value).__name__}
+    if value.size == 1:
+        return {"name": name, "value": float(value.ravel()[0]), "new": is_new}
     finite = value[np.isfinite(value)]
     counts, edges = np.histogram(finite, 24) if len(finite) else ([], [math.nan, math.nan])
     facts = {"shape": value.shape, "norm": float(np.linalg.norm(value)), "low": edges[0], "high": edges[-1], "counts": counts}
