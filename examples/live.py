@@ -251,7 +251,7 @@ SETTINGS = {
         0,
         low=0,
         high=2000,
-        title="of Algorithm 1, with one update of each player, before the game starts; a new game",
+        title="of Algorithm 1 with one update of each player, before the game starts; a new game",
     ),
     "ahead": Setting("D ahead by", 0, low=0, high=5000, title="updates of D alone, before the game starts; a new game"),
 }
@@ -308,38 +308,38 @@ ON_THE_RING = {"game": "ring", "units": 64, "prior": "gaussian", "eta_d": 0.1, "
 SITUATIONS = {
     "near convergence": Situation(
         ON_THE_LINE | {"warm": 9},
-        "p_g lies beside p_data, and D is partly right: it falls from left to right or rises, as D* does. Press run. G follows "
-        "D's slope, p_g comes to lie on p_data, and D comes to ½.",
+        "p_g lies beside p_data. D is partly right: it rises where D* rises. Press run. G follows D's slope, p_g comes to lie on "
+        "p_data, and D comes to ½.",
         "Figure 1: the game on a line",
     ),
     "D at its optimum": Situation(
         ON_THE_LINE | {"k": 50, "ahead": 3000},
-        "D alone has learned, 3,000 updates long. So D lies on D* = p_data/(p_data + p_g). Press run. With k = 50 updates in "
-        "each iteration D stays near D* while G moves.",
+        "D alone has had 3,000 updates. So it lies on D* = p_data/(p_data + p_g). Press run. With k = 50 updates in each "
+        "iteration D stays near D* while G moves.",
         "Proposition 1 and Eq. 2: the optimal discriminator",
     ),
     "saturation under minimax": Situation(
         ON_THE_LINE | {"distance": 5.0, "ahead": 1000, "generator_cost": "minimax"},
-        "The data are far away, and D rejects every sample: D(G(z)) is nearly 0. The slope of log(1 − D) is nearly 0 too. Press "
-        "run: G hardly moves. Then choose non_saturating as the cost of G: it moves at once.",
+        "The data are far away, and D rejects every sample: D(G(z)) is nearly 0. There log(1 − D) has next to no slope. Press run: "
+        "G hardly moves. Then choose non_saturating as the cost of G: it moves at once.",
         "The cost that saturates, and the one that does not",
     ),
     "Helvetica": Situation(
         ON_THE_RING | {"generator_steps": 50},
-        "G makes 50 updates for each of D. Press run. All samples run together to where D is highest, and they leave when D has "
-        "noticed. G never covers the ring. Then set steps of G to 1, and press reset: in 1,000 iterations it does.",
+        "G has 50 updates for each of D. Press run. The samples gather where D is high, and go elsewhere when D has learned it. G "
+        "covers two of the eight modes at most. Then set steps of G to 1 and press reset: in 1,000 iterations G covers the ring.",
         "What comes after",
     ),
     "order of updates": Situation(
         {"eta_d": 0.4, "eta_g": 0.4, "variant": "simultaneous"},
-        "Both gradients are taken before either player moves, and η is large. Press run: p_g never comes to rest. Then choose "
-        "alternating and press reset. G sees the new D, and p_g comes to rest on p_data, with the same η and the same seed.",
+        "Both gradients are taken before either player moves, and η is large. Press run: p_g does not come to rest. Then choose "
+        "alternating and press reset. G's gradient now comes from the new D, and p_g stays near p_data, with the same η.",
         "Three variants, one set of hyper-parameters",
     ),
     "oscillation": Situation(
         {"game": "bilinear", "eta_d": 0.1, "eta_g": 0.1},
-        "The bilinear game, V = xy. Press run. Each player follows its own gradient, and the two go round (0, 0) for ever: the "
-        "costs swing and nothing converges. Under simultaneous they spiral out.",
+        "The bilinear game, V = xy. Press run. Each player follows its own gradient, and the two circle (0, 0) for ever: the costs "
+        "swing, and nothing converges. Choose simultaneous, and they spiral out.",
         "What comes after",
     ),
 }
@@ -726,11 +726,11 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = sys.platform != "win32"  # there it would share the port with a stranger
 
     def __init__(self, port: int) -> None:
+        self.sessions: dict[str, Session] = {}
         super().__init__(("127.0.0.1", port), Handler)
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
         self.token = secrets.token_urlsafe(24)
         self.address = f"http://127.0.0.1:{self.server_port}/{self.token}/"
-        self.sessions: dict[str, Session] = {}
         self.lock, self.places = threading.Lock(), threading.BoundedSemaphore(CONNECTIONS)
 
     # Calls of the page

@@ -17,7 +17,7 @@ let history = [], pictures = [], running = false, busy = false, due = 0;
 // ---- The server
 
 async function ask(name, body) { // true if it was answered; one request at a time
-  if (busy) return false;
+  while (busy) await new Promise((done) => setTimeout(done, 5));
   busy = true;
   try {
     const answer = await fetch(name, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)})
@@ -43,7 +43,7 @@ function problem(text) {
 
 async function begin(settings) { // a new game
   run(false);
-  while (busy) await new Promise((done) => setTimeout(done, 5));
+  $("status").textContent = "starting …";
   const before = page;
   if (!await ask("new", {settings})) return;
   if (before) leave(before);
@@ -60,8 +60,8 @@ async function advance(what) {
 const leave = ({session}) => navigator.sendBeacon("close", new Blob([JSON.stringify({session})], {type: "application/json"}));
 
 function settingsOf(fragment) { // behind the address's # are the settings that differ from the defaults
-  const value = (text) => text.trim() && isFinite(text) ? Number(text) : text;
-  return Object.fromEntries([...new URLSearchParams(fragment.slice(1))].map(([name, text]) => [name, value(text)]));
+  const pairs = [...new URLSearchParams(fragment.slice(1))];
+  return Object.fromEntries(pairs.map(([name, text]) => [name, text.trim() && isFinite(text) ? Number(text) : text]));
 }
 
 // ---- Controls
@@ -80,11 +80,10 @@ function build() {
   }
 }
 
-$("settings").onchange = async ({target}) => {
+$("settings").onchange = ({target}) => {
   if (!target.reportValidity()) return;
   const value = target.type === "number" ? target.valueAsNumber : target.value;
-  while (busy) await new Promise((done) => setTimeout(done, 5));
-  await advance({settings: {...state.settings, [target.name]: value}});
+  advance({settings: {...state.settings, [target.name]: value}});
 };
 $("settings").onsubmit = (event) => event.preventDefault();
 
@@ -136,7 +135,7 @@ function tick(now) {
   advance(what);
 }
 requestAnimationFrame(tick);
-setInterval(() => running || document.hidden || advance({}), 4000); // so that a server that has stopped is seen
+setInterval(() => running || busy || document.hidden || advance({}), 4000); // so that a server that has stopped is seen
 
 // ---- What an answer shows
 
@@ -299,7 +298,7 @@ function overTime(id, curves, range = null, log = false) {
   if (high - low < 1e-6) [low, high] = [low - 1, high + 1];
   const start = history[0].iteration, last = Math.max(history.at(-1).iteration, start + 10);
   const a = new Axes($(id), [start, last], [low, high]);
-  for (const y of [low, (low + high) / 2, high]) a.rule(y, log ? format(10 ** y).replace(/\.?0+(e|$)/, "$1") : String(+y.toPrecision(2)));
+  for (const y of [low, (low + high) / 2, high]) if (!log || y % 1 === 0) a.rule(y, log ? `1e${y}` : +y.toPrecision(2));
   a.text(start, a.X(start), a.h - 7);
   a.text(`iteration ${last}`, a.X(last), a.h - 7, "quiet", "right");
   curves.forEach(([, words, name, dash], i) => a.curve(lines[i], words, name, {dash}));
