@@ -308,38 +308,40 @@ ON_THE_RING = {"game": "ring", "units": 64, "prior": "gaussian", "eta_d": 0.1, "
 SITUATIONS = {
     "near convergence": Situation(
         ON_THE_LINE | {"warm": 9},
-        "p_g lies beside p_data. D is partly right: it rises where D* rises. Press run. G follows D's slope, p_g comes to lie on "
-        "p_data, and D comes to ½.",
+        "p_g lies beside p_data. D is partly right: it rises where D* rises. Press run. G follows D's slope, p_g comes "
+        "to lie on p_data, and D comes to ½.",
         "Figure 1: the game on a line",
     ),
     "D at its optimum": Situation(
         ON_THE_LINE | {"k": 50, "ahead": 3000},
-        "D alone has had 3,000 updates. So it lies on D* = p_data/(p_data + p_g). Press run. With k = 50 updates in each "
-        "iteration D stays near D* while G moves.",
+        "D alone has had 3,000 updates. So it lies on D* = p_data/(p_data + p_g). Press run. With k = 50 updates in "
+        "each iteration D stays near D* while G moves.",
         "Proposition 1 and Eq. 2: the optimal discriminator",
     ),
     "saturation under minimax": Situation(
         ON_THE_LINE | {"distance": 5.0, "ahead": 1000, "generator_cost": "minimax"},
-        "The data are far away, and D rejects every sample: D(G(z)) is nearly 0. There log(1 − D) has next to no slope. Press run: "
-        "G hardly moves. Then choose non_saturating as the cost of G: it moves at once.",
+        "The data are far away, and D rejects every sample: D(G(z)) is nearly 0. There log(1 − D) has next to no slope. "
+        "Press run: G hardly moves. Then choose non_saturating as the cost of G: it moves at once.",
         "The cost that saturates, and the one that does not",
     ),
     "Helvetica": Situation(
         ON_THE_RING | {"generator_steps": 50},
-        "G has 50 updates for each of D. Press run. The samples gather where D is high, and go elsewhere when D has learned it. G "
-        "covers two of the eight modes at most. Then set steps of G to 1 and press reset: in 1,000 iterations G covers the ring.",
+        "G has 50 updates for each of D. Press run. The samples gather where D is high, and go elsewhere when D has "
+        "learned it. G covers two of the eight modes at most. Then set steps of G to 1 and press reset: in 1,000 "
+        "iterations G covers the ring.",
         "What comes after",
     ),
     "order of updates": Situation(
         {"eta_d": 0.4, "eta_g": 0.4, "variant": "simultaneous"},
-        "Both gradients are taken before either player moves, and η is large. Press run: p_g does not come to rest. Then choose "
-        "alternating and press reset. G's gradient now comes from the new D, and p_g stays near p_data, with the same η.",
+        "Both gradients are taken before either player moves, and η is large. Press run: p_g does not come to rest. "
+        "Then choose alternating and press reset. G's gradient now comes from the new D, and p_g stays near p_data, "
+        "with the same η.",
         "Three variants, one set of hyper-parameters",
     ),
     "oscillation": Situation(
         {"game": "bilinear", "eta_d": 0.1, "eta_g": 0.1},
-        "The bilinear game, V = xy. Press run. Each player follows its own gradient, and the two circle (0, 0) for ever: the costs "
-        "swing, and nothing converges. Choose simultaneous, and they spiral out.",
+        "The bilinear game, V = xy. Press run. Each player follows its own gradient, and the two circle (0, 0) for "
+        "ever: the costs swing, and nothing converges. Choose simultaneous, and they spiral out.",
         "What comes after",
     ),
 }

@@ -78,7 +78,7 @@ def test_what_the_user_can_fix_ends_it_with_one_line(name, monkeypatch, tmp_path
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_smoke_leaves_files_in_runs_alone(name, tmp_path):
     """As a user and CI call it, in a folder of their own."""
-    if name in OF_A_RUN + WRITES_NOTHING or name == "cifar10.py":  # no package ships images of CIFAR-10; see test_cifar10_example.py
+    if name in [*OF_A_RUN, *WRITES_NOTHING, "cifar10.py"]:  # no package ships images of CIFAR-10; see test_cifar10_example.py
         return
     run_example(name, "--smoke", cwd=tmp_path, timeout=120)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
