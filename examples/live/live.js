@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, text = "", fields = {}) => Object.assign(document.createElement(tag), {textContent: text}, fields);
+const within = (parent, ...children) => { parent.append(...children); return parent; };
 const SPEEDS = [ // the slider's positions: words; milliseconds from one picture to the next; what runs in between
   ["1 line a second", 1000, {lines: 1}], ["4 lines a second", 250, {lines: 1}], ["15 lines a second", 66, {lines: 1}],
   ["1 iteration a picture", 25, {iterations: 1}], ["3 iterations a picture", 25, {iterations: 3}],
@@ -29,15 +30,13 @@ async function ask(name, body) { // true if it was answered; one request at a ti
     return true;
   } catch (error) {
     problem(error.message);
-    return false;
   } finally {
     busy = false;
   }
 }
 
 function problem(text) {
-  $("problem").hidden = !text;
-  $("problem").textContent = text;
+  Object.assign($("problem"), {hidden: !text, textContent: text});
   if (text) run(false);
 }
 
@@ -46,10 +45,9 @@ async function begin(settings) { // a new game
   $("status").textContent = "starting …";
   const before = page;
   if (!await ask("new", {settings})) return;
+  [page, history] = [state, []];
   if (before) leave(before);
-  page = state;
-  history = [];
-  if (!before) build();
+  else build();
   show();
 }
 
@@ -60,23 +58,19 @@ async function advance(what) {
 const leave = ({session}) => navigator.sendBeacon("close", new Blob([JSON.stringify({session})], {type: "application/json"}));
 
 function settingsOf(fragment) { // behind the address's # are the settings that differ from the defaults
-  const pairs = [...new URLSearchParams(fragment.slice(1))];
-  return Object.fromEntries(pairs.map(([name, text]) => [name, text.trim() && isFinite(text) ? Number(text) : text]));
+  return Object.fromEntries([...new URLSearchParams(fragment.slice(1))].map(([name, text]) => [name, text.trim() && isFinite(text) ? Number(text) : text]));
 }
 
 // ---- Controls
 
 function build() {
   Object.entries(page.situations).forEach(([title, {settings}], i) => {
-    const button = make("button", title + " ", {onclick: () => begin(settings)});
-    button.append(make("kbd", i + 1));
-    $("situations").append(button);
+    $("situations").append(within(make("button", title + " ", {onclick: () => begin(settings)}), make("kbd", i + 1)));
   });
   for (const [name, {label, title, choices, low, high, step}] of Object.entries(page.bounds)) {
     const control = choices.length ? make("select", "", {name}) : make("input", "", {name, type: "number", min: low, max: high, step});
     control.append(...choices.map((choice) => make("option", choice)));
-    $("settings").append(make("label", label, {title}));
-    $("settings").lastChild.append(control);
+    $("settings").append(within(make("label", label, {title}), control));
   }
 }
 
@@ -97,22 +91,17 @@ function run(on) {
 function speed(step) {
   $("speed").value = Number($("speed").value) + step;
   $("rate").textContent = SPEEDS[$("speed").value][0];
-  pictures = [];
 }
 
-const ACTIONS = {
-  n: () => { run(false); advance({lines: 1}); },
-  i: () => { run(false); advance({iterations: 1}); },
-  p: () => run(!running),
-  r: () => begin(state ? state.settings : {}),
-  t: () => {
-    const root = document.documentElement.style, dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    root.colorScheme = (root.colorScheme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
-    recolour();
-  },
-  "+": () => speed(1),
-  "-": () => speed(-1),
-};
+function theme() {
+  const root = document.documentElement.style, dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  root.colorScheme = (root.colorScheme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
+  recolour();
+}
+
+const one = (what) => () => { run(false); advance({[what]: 1}); };
+const ACTIONS = {n: one("lines"), i: one("iterations"), p: () => run(!running), r: () => begin(state ? state.settings : {}), t: theme,
+  "+": () => speed(1), "-": () => speed(-1)};
 for (const [id, key] of Object.entries({line: "n", iteration: "i", run: "p", reset: "r", theme: "t"})) $(id).onclick = ACTIONS[key];
 $("speed").oninput = () => speed(0);
 speed(0);
@@ -122,19 +111,18 @@ addEventListener("keydown", (event) => {
   if (event.key === " " && event.target.matches("button")) return; // it presses the button
   const key = {" ": "p", "=": "+"}[event.key] ?? event.key;
   const action = ACTIONS[key] ?? $("situations").children[Number(key) - 1]?.onclick;
-  if (!action) return;
-  event.preventDefault();
-  action();
+  if (action) event.preventDefault();
+  action?.();
 });
 
 function tick(now) {
   requestAnimationFrame(tick);
-  if (!running || busy || now < due) return;
   const [, pause, what] = SPEEDS[$("speed").value];
+  if (!running || busy || now < due) return;
   due = Math.max(due, now - pause) + pause;
   advance(what);
 }
-requestAnimationFrame(tick);
+tick(0);
 setInterval(() => running || busy || document.hidden || advance({}), 4000); // so that a server that has stopped is seen
 
 // ---- What an answer shows
@@ -167,11 +155,8 @@ function show() {
   showCode();
   $("unit").textContent = state.unit;
   $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
-  $("numbers").replaceChildren(...Object.entries(numbers).map(([name, value]) => {
-    const pair = make("div");
-    pair.append(make("dt", name), make("dd", format(value)));
-    return pair;
-  }));
+  $("numbers").replaceChildren(...Object.entries(numbers).map(([name, value]) =>
+    within(make("div"), make("dt", name), make("dd", format(value)))));
   draw();
 }
 
@@ -192,26 +177,21 @@ function list(id, name) { // the source of a function
   $(id).dataset.name = $("code").dataset[id] = name;
   let quoted = false;
   $(id).replaceChildren(...page.sources[name].lines.map((line, i) => {
-    const quotes = line.split('"""').length - 1, item = make("li");
+    const quotes = line.split('"""').length - 1, item = within(make("li"), make("code", line.slice(4) || " "));
+    item.dataset.line = page.sources[name].first + i;
     if (quoted || quotes || line.trim().startsWith("#")) item.className = "remark";
     if (quotes === 1) quoted = !quoted;
-    item.dataset.line = page.sources[name].first + i;
-    item.append(make("code", line.slice(4) || " "));
     return item;
   }));
 }
 
 function change({name, shape, norm, low, high, counts, value, text, new: isNew}) {
-  const item = make("li");
-  item.append(make("code", name));
-  if (!shape) item.append(make("span", text ?? (isNew ? "= " : "moved by ") + format(value)));
-  else {
-    item.append(make("span", `(${shape.join(", ")})   ${isNew ? "norm" : "moved by"} ${format(norm)}`));
-    const most = Math.max(...counts, 1), bars = counts.map((count, i) => `M${i * 4} 24h3v${-24 * count / most}h-3z`).join("");
-    item.insertAdjacentHTML("beforeend", `<svg viewBox="0 0 96 24" role="img" aria-label="histogram"><path d="${bars}"/></svg>`);
-    item.append(make("i", `${format(low)} … ${format(high)}`));
-  }
-  return item;
+  const item = within(make("li"), make("code", name));
+  if (!shape) return within(item, make("span", text ?? (isNew ? "= " : "moved by ") + format(value)));
+  const most = Math.max(...counts, 1), bars = counts.map((count, i) => `M${i * 4} 24h3v${-24 * count / most}h-3z`).join("");
+  item.append(make("span", `(${shape.join(", ")})   ${isNew ? "norm" : "moved by"} ${format(norm)}`));
+  item.insertAdjacentHTML("beforeend", `<svg viewBox="0 0 96 24" role="img" aria-label="histogram"><path d="${bars}"/></svg>`);
+  return within(item, make("i", `${format(low)} … ${format(high)}`));
 }
 
 // ---- Drawing
@@ -221,22 +201,15 @@ function colour(name) { // of the style sheet, in the present theme
   $("probe").style.color = `var(--${name})`;
   return colours[name] ??= getComputedStyle($("probe")).color;
 }
-function recolour() {
-  colours = {};
-  if (state) draw();
-}
+const recolour = () => { colours = {}; if (state) draw(); };
 matchMedia("(prefers-color-scheme: dark)").onchange = recolour;
 addEventListener("resize", recolour);
 
 class Axes {
   constructor(canvas, [x0, x1], [y0, y1], {right = 62, left = 36, bottom = 18, top = 8} = {}) {
     const scale = devicePixelRatio, w = canvas.clientWidth, h = canvas.clientHeight, pen = canvas.getContext("2d");
-    const [wide, high] = [Math.round(w * scale), Math.round(h * scale)];
-    if (canvas.width !== wide || canvas.height !== high) Object.assign(canvas, {width: wide, height: high});
-    pen.setTransform(scale, 0, 0, scale, 0, 0);
-    pen.clearRect(0, 0, w, h);
-    pen.font = "12px system-ui, sans-serif";
-    pen.textBaseline = "middle";
+    Object.assign(canvas, {width: Math.round(w * scale), height: Math.round(h * scale)}); // which clears it
+    Object.assign(pen, {font: "12px system-ui, sans-serif", textBaseline: "middle"}).scale(scale, scale);
     Object.assign(this, {pen, w, h, x0, x1, right, left, ends: []});
     this.X = (x) => left + (x - x0) / (x1 - x0) * (w - left - right);
     this.Y = (y) => top + (y1 - y) / (y1 - y0) * (h - top - bottom);
@@ -261,13 +234,10 @@ class Axes {
   }
   arrow(xa, ya, xb, yb, name, head = 4, width = 1) {
     const [x, y, u, v] = [this.X(xa), this.Y(ya), this.X(xb), this.Y(yb)], angle = Math.atan2(v - y, u - x);
+    const wing = (turn) => [u + head * Math.cos(angle + turn), v + head * Math.sin(angle + turn)];
     this.pen.beginPath();
     this.pen.moveTo(x, y);
-    this.pen.lineTo(u, v);
-    for (const turn of [2.6, -2.6]) {
-      this.pen.moveTo(u, v);
-      this.pen.lineTo(u + head * Math.cos(angle + turn), v + head * Math.sin(angle + turn));
-    }
+    for (const point of [[u, v], wing(2.6), [u, v], wing(-2.6)]) this.pen.lineTo(...point);
     Object.assign(this.pen, {strokeStyle: colour(name), lineWidth: width}).stroke();
   }
   disc(x, y, radius, fill, stroke) {
@@ -372,4 +342,7 @@ const PICTURES = { // each draws its game, and returns the caption
 addEventListener("hashchange", () => begin(settingsOf(location.hash)));
 addEventListener("pagehide", () => page && leave(page));
 addEventListener("pageshow", (event) => event.persisted && location.reload()); // its game was closed
-begin(settingsOf(location.hash)).then(() => page || (location.hash && begin({}).then(() => problem("These settings were refused."))));
+begin(settingsOf(location.hash)).then(() => {
+  const refused = $("problem").textContent;
+  if (!page) begin({}).then(() => problem(refused));
+});
