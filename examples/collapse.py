@@ -149,29 +149,29 @@ def spread(samples: np.ndarray) -> float:
 # ---- The game
 
 
-def generator(seed: int) -> Network:
+def generator(seed: int, units: int = HIDDEN) -> Network:
     def hidden(n: int) -> Uniform:
         return Uniform(math.sqrt(6 / n))  # keeps the size of a ReLU layer's values
 
     return Network(
         [
-            Linear(NOISE.n, HIDDEN, weight=hidden(NOISE.n)),
+            Linear(NOISE.n, units, weight=hidden(NOISE.n)),
             ReLU(),
-            Linear(HIDDEN, HIDDEN, weight=hidden(HIDDEN)),
+            Linear(units, units, weight=hidden(units)),
             ReLU(),
-            Linear(HIDDEN, 2, weight=Uniform(1 / math.sqrt(HIDDEN))),
+            Linear(units, 2, weight=Uniform(1 / math.sqrt(units))),
         ],
         seed=seed,
     )
 
 
-def discriminator(seed: int) -> Network:
-    units = HIDDEN // 2
+def discriminator(seed: int, pieces: int = HIDDEN) -> Network:
+    units = pieces // 2
     return Network(
         [
             Maxout(2, units, 2, weight=Uniform(math.sqrt(3 / 2))),
             Maxout(units, units, 2, weight=Uniform(math.sqrt(3 / units))),
-            Linear(units, 1, weight=Uniform(1 / math.sqrt(HIDDEN))),
+            Linear(units, 1, weight=Uniform(1 / math.sqrt(pieces))),
         ],
         seed=seed + 1_000_003,  # other draws than G's
     )

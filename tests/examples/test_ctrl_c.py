@@ -23,6 +23,7 @@ CASES = {  # options with which an example takes long, and after how many second
     "figure1.py": (["--out", "out"], (1.0,)),
     "theory.py": (["--out", "out", "--iterations", "100000"], (1.0,)),
     "first_loop.py": ([], (0.5,)),
+    "live.py": (["--port", "0", "--no-browser"], (0.5,)),
     "sample.py": (["run", "--n", "4000000", "--out", "out"], (0.5,)),
 }
 
