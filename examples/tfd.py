@@ -102,7 +102,7 @@ def program() -> None:
             done = f"--first-stage {args.first_stage}: stage 1 has {trainer.epoch} epochs already"
             raise CheckpointError(f"{folder.folder}: {done}: give --first-stage {trainer.epoch}, or more")
         print(f"{dataset.name} ({dataset.source})")
-        print(f"seed {args.seed}, epochs: {args.epochs}, of stage 1: {args.first_stage}, each of {trainer.iterations} iterations")
+        print(f"seed {args.seed}, {args.epochs} epochs, {args.first_stage} of stage 1, each of {trainer.iterations} iterations")
         describe(trainer, args.stage)
 
         z = trainer.model.noise(Streams(args.seed, 0, xp)["picture"], PICTURE, trainer.dtype)
