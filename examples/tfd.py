@@ -28,6 +28,7 @@ from tinygan import (
     bias_from_marginals,
     generate,
     get_backend,
+    load_checkpoint,
     load_tfd,
     random_generator,
     recipes,
@@ -85,6 +86,10 @@ def program() -> None:
             began = f"stage 2 of this run began after epoch {args.stage_since}"
             raise CheckpointError(f"--first-stage {args.first_stage}: {began}: leave --first-stage out")
         args.first_stage = folder.options["first_stage"] = args.stage_since or args.first_stage or epochs[0]
+        done = load_checkpoint(folder.checkpoint).epoch if folder.resumes else 0
+        if args.stage == 1 and done > args.first_stage:
+            has = f"--first-stage {args.first_stage}: stage 1 of this run has {done} epochs already"
+            raise CheckpointError(f"{folder.folder}: {has}: give --first-stage {done}, or more")
         args.epochs = args.epochs or folder.earlier.get("epochs") or sum(epochs)
 
         bias = bias_from_marginals(dataset.train.images, any_range=True)
@@ -98,9 +103,6 @@ def program() -> None:
             momentum=lambda epoch: momentum(epoch - args.stage_since),
         )
         folder.start(trainer, dataset)
-        if args.stage == 1 and trainer.epoch > args.first_stage:
-            done = f"--first-stage {args.first_stage}: stage 1 has {trainer.epoch} epochs already"
-            raise CheckpointError(f"{folder.folder}: {done}: give --first-stage {trainer.epoch}, or more")
         print(f"{dataset.name} ({dataset.source})")
         print(f"seed {args.seed}, {args.epochs} epochs, {args.first_stage} of stage 1, each of {trainer.iterations} iterations")
         describe(trainer, args.stage)

@@ -125,6 +125,8 @@ def _complete(settings: Mapping[str, Any], recipe: Mapping[str, Any] = MNIST) ->
     for name in "noise", "generator_width", "discriminator_width":
         checks.integer(name, settings[name])
     checks.real("scale", settings.get("scale", 1), "[1, inf)")
+    limit = settings.get("max_column_norm")
+    limit is None or checks.real("max_column_norm", limit, "(0, inf)")
     return settings
 
 
