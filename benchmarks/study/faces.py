@@ -19,6 +19,7 @@ import numpy as np
 from records import RESULTS, figures, keep_record, markdown_table, read_records, score
 
 from tinygan import Streams, Trainer, bias_from_marginals, load_tfd, recipes, run
+from tinygan.datasets import Dataset
 from tinygan.datasets.tfd import FILE
 
 RUNS, TIME = RESULTS / "faces.json", RESULTS / "faces_time.json"
@@ -160,27 +161,25 @@ def table_of_times(record: dict[str, Any] | None) -> str:
 def measure_time(path: str) -> dict[str, Any]:
     """Seconds of an iteration at the paper's width, and how much of it the max column norm takes."""
     dataset = load_tfd(path)
-    bias = bias_from_marginals(dataset.train.images, any_range=True)
     record: dict[str, Any] = {"command": f"python benchmarks/study/faces.py --time {FILE}", "data": dataset.name, "stages": {}}
     for stage in 1, 2:
-        gan = recipes.tfd({"stage": stage}, bias)
-        trainer, projection = Trainer(gan, dataset.train, dataset.validation), []
-        for optimizer in gan.G_optimizer, gan.D_optimizer:
-            optimizer.after = timed(optimizer.after, projection)
-        batches, streams, rows = trainer.batches(1), Streams(0, 1), []
-        for _ in range(TIMED + 1):
-            before, began, cpu = sum(projection), time.perf_counter(), time.process_time()
-            gan.iteration(batches, streams)
-            rows.append((time.perf_counter() - began, sum(projection) - before, time.process_time() - cpu))
-        whole, part, cpu = np.array(rows[1:]).T  # the first touches its memory for the first time
-        record["stages"][str(stage)] = {
-            "median": round(float(np.median(whole)), 3),
-            "least": round(float(whole.min()), 3),
-            "cpu": round(float(np.median(cpu)), 3),
-            "share": round(float(np.median(part / whole)), 4),
-        }
-        del gan, trainer, optimizer
+        record["stages"][str(stage)] = time_of_stage(stage, dataset)
     return record | {"peak_memory_mb": run.peak_memory(), "environment": run.environment()}
+
+
+def time_of_stage(stage: int, dataset: Dataset) -> dict[str, float]:
+    gan = recipes.tfd({"stage": stage}, bias_from_marginals(dataset.train.images, any_range=True))
+    trainer, projection = Trainer(gan, dataset.train, dataset.validation), []
+    for optimizer in gan.G_optimizer, gan.D_optimizer:
+        optimizer.after = timed(optimizer.after, projection)
+    batches, streams, rows = trainer.batches(1), Streams(0, 1), []
+    for _ in range(TIMED + 1):
+        before, began, cpu = sum(projection), time.perf_counter(), time.process_time()
+        gan.iteration(batches, streams)
+        rows.append((time.perf_counter() - began, sum(projection) - before, time.process_time() - cpu))
+    whole, part, cpu = np.array(rows[1:]).T  # the first touches its memory for the first time
+    seconds = {"median": np.median(whole), "least": whole.min(), "cpu": np.median(cpu), "share": np.median(part / whole)}
+    return {name: round(float(figure), 4) for name, figure in seconds.items()}
 
 
 def timed(function: Any, seconds: list[float]) -> Any:
