@@ -736,7 +736,7 @@ def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = p
     G = generator.network
     samples = evaluation_samples(generator, n)
     if isinstance(dataset, Faces):
-        return measure_folds(samples, dataset)
+        return measure_folds(samples, dataset, prepare)
     validation, test = (prepare(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
     results = {}
     for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
@@ -747,13 +747,14 @@ def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = p
     return results
 
 
-def measure_folds(samples: Array, dataset: Faces) -> dict[str, Any]:
+def measure_folds(samples: Array, dataset: Faces, prepare: Prepare = pixels) -> dict[str, Any]:
     """Table 1's measure of TFD: the mean over the folds of each fold's log-likelihood, and its standard error, in nats.
 
     In each fold the whole validation set chooses σ, and log p is averaged over the whole test set: ℓ₁ … ℓₙ.
     The mean is ℓ̄ = Σ ℓᵢ/n, its standard error s/√n with s² = Σ (ℓᵢ − ℓ̄)²/(n − 1), n = 5. The paper does not give a formula.
 
-    samples  (n, 2304), in [0, 1]. Returns the figures by the authors' grid of σ and by the fine one.
+    samples  (n, 2304), rows like prepared ones. Returns the figures by the authors' grid of σ and by the fine one.
+    prepare  as for validation_log_likelihood
     """
     results = {}
     xp = get_array_module(samples)
@@ -762,7 +763,7 @@ def measure_folds(samples: Array, dataset: Faces) -> dict[str, Any]:
             warnings.simplefilter("always", ParzenWarning)
             folds = []
             for fold in dataset.folds:
-                validation, test = (pixels(split.images, xp, samples.dtype) for split in fold)
+                validation, test = (prepare(split.images, xp, samples.dtype) for split in fold)
                 folds.append(evaluate(samples, validation, test, sigmas))
         scores = np.array([fold.log_likelihood for fold in folds])
         results[grid] = {
