@@ -74,8 +74,17 @@ def module_of(file):
 
 def imports(file, house):
     """(node, module, name) for all imports of a file; name is None where the module itself is imported."""
+    return imports_of(file, house[file])
+
+
+@functools.cache
+def imports_of(file, source):
+    return tuple(find_imports(file, source))
+
+
+def find_imports(file, source):
     package = list(Path(file).parent.parts)
-    for node in nodes(house[file]):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from ((node, alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
