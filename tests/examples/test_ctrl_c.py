@@ -17,6 +17,7 @@ RESUMABLE = ("mnist.py", "dcgan.py")
 CASES = {  # options with which an example takes long, and after how many seconds Ctrl-C comes once it has begun
     "mnist.py": (["--out", "out", *SMALL], (0.0, 1.5)),
     "dcgan.py": (["--out", "out"], (1.0,)),
+    "tfd.py": (["--out", "out", "--smoke", "--epochs", "100000"], (2.0,)),
     "progressive.py": (["--out", "out"], (1.0,)),
     "collapse.py": (["--out", "out"], (0.0, 4.0)),  # while its processes start, and while they work
     "costs.py": (["--out", "out"], (2.0,)),
