@@ -13,7 +13,7 @@ from scripts import ENVIRONMENT, EXAMPLES
 
 pytestmark = pytest.mark.slow  # processes of their own
 
-RESUMABLE = ("mnist.py", "dcgan.py")
+RESUMABLE = ("mnist.py", "dcgan.py", "tfd.py")
 CASES = {  # options with which an example takes long, and after how many seconds Ctrl-C comes once it has begun
     "mnist.py": (["--out", "out", *SMALL], (0.0, 1.5)),
     "dcgan.py": (["--out", "out"], (1.0,)),
