@@ -83,4 +83,5 @@ def test_a_run_is_taken_in_with_its_command_and_all_its_measurements(call, tmp_p
     assert found["data_digest"] == load_checkpoint(folder / "checkpoint.npz").configuration["data_digest"]
     assert str(tmp_path) not in json.dumps(found)
     comparison.take_in(folder, results=tmp_path / "results")  # study.py --results compares such runs, too
-    assert f"{facts['authors']['log_likelihood']:.1f} ±" in comparison.table_of_runs(comparison.runs(tmp_path / "results"), True)
+    table = comparison.table_of_runs(comparison.runs(tmp_path / "results"), named=True)
+    assert f"{facts['authors']['log_likelihood']:.1f} ±" in table
