@@ -45,6 +45,7 @@ from tinygan.backend import (
     Array,
     ArrayModule,
     Streams,
+    get_array_module,
     pixels,
     random_generator,
     to_host,
@@ -52,7 +53,7 @@ from tinygan.backend import (
 )
 from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
-from tinygan.datasets import SUBSET, Dataset, Split, contrast_pixels, normalise_contrast
+from tinygan.datasets import SUBSET, Dataset, Faces, Split, contrast_pixels, normalise_contrast
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.figures import draw_curves
 from tinygan.files import LOCK, FolderLock, holds_run, make_folder, nearest_run, read_bytes, runs_in
@@ -107,6 +108,7 @@ FREE = (
     "evaluate",
     "script",  # parse compares it
     "recipe",  # the defaults, for run.json to say what departs from them
+    "first_stage",  # of examples/tfd.py: its checkpoints say when their stage began
 )
 # Of these, a resume takes from run.json what is not given.
 KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate", "recipe"))
@@ -403,7 +405,7 @@ class Run:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
         self.scale, self.asked = getattr(args, "enlarge", 1), args.epochs  # as given: a script sets its default later
-        self.options = {name: getattr(args, name, None) for name in KEPT}
+        self.options = {name: getattr(args, name, None) for name in KEPT if name != "first_stage" or name in args}
         if args.data and os.path.exists(args.data):  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
         self.timing: dict[int, tuple[str, ...]] = {}
@@ -702,7 +704,7 @@ class Run:
         self.bar.set_postfix_str(", ".join([f"epoch {trainer.epoch}", *shown]))
         keep = self.args.keep_checkpoints
         if keep and trainer.epoch % keep == 0:
-            trainer.save(self.folder / f"checkpoint-{trainer.epoch:04d}.npz", self.configuration)
+            self.keep_checkpoint()
         if self.due("checkpoint"):
             trainer.save(self.checkpoint, self.configuration)
         if trainer.epoch == self.args.epochs:
@@ -710,6 +712,11 @@ class Run:
         elif self.due("picture"):
             title = f"{self.folder.name}, epoch {trainer.epoch} of {self.args.epochs}"
             draw_curves(self.folder / "curves.png", trainer.metrics, title, self.row)
+
+    def keep_checkpoint(self) -> None:
+        """Write a checkpoint of this epoch that later ones do not replace."""
+        if self.lock is not None:
+            self.trainer.save(self.folder / f"checkpoint-{self.trainer.epoch:04d}.npz", self.configuration)
 
     def finish(self, title: str, results: dict[str, Any]) -> None:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
@@ -866,10 +873,13 @@ def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int, pr
 def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = pixels) -> dict[str, Any]:
     """Return Table 1's measure, with the authors' grid of σ and with a fine one. This reads the test set.
 
+    If the data set has folds, the measure is of each of them (see measure_folds).
     prepare  as for validation_log_likelihood
     """
     G = generator.network
     samples = evaluation_samples(generator, n)
+    if isinstance(dataset, Faces):
+        return measure_folds(samples, dataset, prepare)
     validation, test = (prepare(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
     results = {}
     for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
@@ -880,14 +890,49 @@ def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = p
     return results
 
 
+def measure_folds(samples: Array, dataset: Faces, prepare: Prepare = pixels) -> dict[str, Any]:
+    """Table 1's measure of TFD: the mean over the folds of each fold's log-likelihood, and its standard error, in nats.
+
+    In each fold the whole validation set chooses σ, and log p is averaged over the whole test set: ℓ₁ … ℓₙ.
+    The mean is ℓ̄ = Σ ℓᵢ/n, its standard error s/√n with s² = Σ (ℓᵢ − ℓ̄)²/(n − 1), n = 5. The paper does not give a formula.
+
+    samples  (n, 2304), rows like prepared ones. Returns the figures by the authors' grid of σ and by the fine one.
+    prepare  as for validation_log_likelihood
+    """
+    results = {}
+    xp = get_array_module(samples)
+    for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ParzenWarning)
+            folds = []
+            for fold in dataset.folds:
+                validation, test = (prepare(split.images, xp, samples.dtype) for split in fold)
+                folds.append(evaluate(samples, validation, test, sigmas, world()))
+        scores = np.array([fold.log_likelihood for fold in folds])
+        results[grid] = {
+            "log_likelihood": float(scores.mean()),
+            "standard_error": float(scores.std(ddof=1)) / len(scores) ** 0.5,
+            "samples": len(samples),
+            "folds": [fold.as_dict() for fold in folds],
+            "warnings": list(dict.fromkeys(str(warning.message) for warning in caught)),
+        }
+    return results
+
+
 def tell(evaluation: dict[str, Any]) -> None:
     """Print what `measure` returned, each warning once. Call it when the results are written: words can get lost."""
     for grid, result in evaluation.items():
         words = "the authors' grid" if grid == "authors" else f"the {grid} grid"
-        print(
-            f"test log-likelihood: {result['log_likelihood']:.1f} ± {result['standard_error']:.1f} nats (Parzen window of "
-            f"{result['samples']:,} samples, σ = {result['sigma']:.3f} of {words}, {result['test_rows']:,} test images)"
-        )
+        score = f"test log-likelihood: {result['log_likelihood']:.1f} ± {result['standard_error']:.1f} nats"
+        window = f"Parzen window of {result['samples']:,} samples"
+        if "folds" in result:
+            print(f"{score} ({window}, mean ± standard error of {len(result['folds'])} folds, σ of {words})")
+            print("  fold   validation      test   σ      validation and test images")
+            for i, fold in enumerate(result["folds"]):
+                best = f"{max(fold['validation_log_likelihoods']):10.1f}  {fold['log_likelihood']:8.1f}   {fold['sigma']:.3f}"
+                print(f"  {i:4}   {best}  {fold['validation_rows']:,} and {fold['test_rows']:,}")
+        else:
+            print(f"{score} ({window}, σ = {result['sigma']:.3f} of {words}, {result['test_rows']:,} test images)")
     for caution in dict.fromkeys(caution for result in evaluation.values() for caution in result["warnings"]):
         print(f"  warning: {caution}")
 
