@@ -20,12 +20,19 @@ And those that run examples/mnist.py on a tiny set in MNIST's format, with tiny 
     def test_something(run):                    # run("name", "--epochs", 2) returns the folder that it wrote
 
 `train_dcgan` does the same with examples/dcgan.py, on the set `pictures`.
+
+And headless Chromium, for tests marked `browser`:
+
+    @pytest.mark.browser
+    def test_something(open_page):              # open_page(address, color_scheme="dark", …) returns a Page of playwright
 """
 
 import gc
 import os
+import shutil
 import signal
 import sys
+from urllib.parse import urlsplit
 
 # Before NumPy is imported: for the small matrices of the tests a second thread only costs time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -159,3 +166,43 @@ def train_dcgan(call, pictures, tmp_path):
         return tmp_path / name
 
     return train
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Headless Chromium: the system's, or playwright's own where the system has none."""
+    from playwright.sync_api import sync_playwright  # in here: an optional extra
+
+    with sync_playwright() as playwright:
+        options = {"executable_path": path} if (path := shutil.which("chromium")) else {}
+        browser = playwright.chromium.launch(args=["--no-sandbox"], **options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """open_page(address, **options of a context): a window of its own. No page may throw, or ask any other host.
+
+    Messages on the console are kept as page.errors: a test that expects them empties the list.
+    """
+    contexts, pages = [], []
+
+    def open_page(address, **options):
+        contexts.append(chromium.new_context(**options))
+        page = contexts[-1].new_page()
+        page.errors, page.requested = [], []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.set_default_timeout(20_000)
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield open_page
+    errors = [error for page in pages for error in page.errors]
+    elsewhere = [url for page in pages for url in page.requested if urlsplit(url).hostname not in ("127.0.0.1", None, "")]
+    for context in contexts:
+        context.close()
+    assert (errors, elsewhere) == ([], [])

@@ -14,13 +14,15 @@ checkpoints, resume, the measurement, and a plain sentence on how the run went.
             run.record(row)
         run.finish("a title", results)
 
-generators.py reads the generator of any checkpoint, reading.py says how a training stands, figures.py draws its curves.
+generators.py reads the generator of any checkpoint, reading.py says how a training stands, figures.py draws its curves,
+report makes a page of the run's files.
 Their names are here too.
 """
 
 import argparse
 import contextlib
 import csv
+import inspect
 import json
 import os
 import platform
@@ -42,21 +44,23 @@ from tinygan.backend import (
     BACKENDS,
     Array,
     ArrayModule,
+    Streams,
     pixels,
     random_generator,
+    to_host,
     write_atomically,
 )
 from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
-from tinygan.datasets import SUBSET, Dataset, Split
+from tinygan.datasets import SUBSET, Dataset, Split, contrast_pixels, normalise_contrast
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.figures import draw_curves
-from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
-from tinygan.gan import PRIORS, VARIANTS, Generator, generate
-from tinygan.generators import checkpoint_in, existing_checkpoint, holds_run, load_run, nearest_run, runs_in
+from tinygan.files import LOCK, FolderLock, holds_run, make_folder, nearest_run, read_bytes, runs_in
+from tinygan.gan import GAN, PRIORS, VARIANTS, Generator, generate
+from tinygan.generators import checkpoint_in, existing_checkpoint, load_run
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
-from tinygan.parallel import distribute
+from tinygan.parallel import Part, distribute
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
 from tinygan.ranks import one_job, require_alone, world
 from tinygan.reading import FIRST_LOOK as FIRST_LOOK
@@ -66,7 +70,8 @@ from tinygan.reading import distinct as distinct
 from tinygan.reading import diversity as diversity
 from tinygan.reading import reading
 from tinygan.reading import verdict as verdict
-from tinygan.training import Trainer
+from tinygan.report import write_report
+from tinygan.training import Model, Trainer
 
 COLUMNS = (
     "epoch",
@@ -83,6 +88,8 @@ TIMING = ("examples_per_second", "seconds")  # the columns in which two runs of 
 NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")  # in a column of timing
 MOST_BYTES = 2**28  # of run.json and of metrics.csv: no more is read
 FRAMES = 60  # at most, in samples.gif
+BINS = 20  # of the histograms of D(x) and D(G(z))
+NEIGHBOURS = 6, 10  # rows and columns of neighbours.png
 
 # The options that decide none of a run's numbers: they may differ when a run is resumed.
 FREE = (
@@ -99,9 +106,10 @@ FREE = (
     "enlarge",
     "evaluate",
     "script",  # parse compares it
+    "recipe",  # the defaults, for run.json to say what departs from them
 )
 # Of these, a resume takes from run.json what is not given.
-KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
+KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate", "recipe"))
 
 Prepare: TypeAlias = Callable[[Array, ArrayModule, npt.DTypeLike], Array]
 """What makes a Trainer's floats of stored rows: pixels, or normalise_contrast."""
@@ -143,7 +151,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
     add("--enlarge", "--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
-    parser.set_defaults(**defaults)
+    parser.set_defaults(**defaults, recipe=defaults)
 
 
 def parse(parser: argparse.ArgumentParser, script: str | None = None) -> argparse.Namespace:
@@ -356,6 +364,9 @@ class Run:
     samples/          epoch-0000.png …, G(z) of the same z; the first has images of the data on its left
     samples.gif       all of them, at the end, without the data
     curves.png        the columns of metrics.csv, and a row of the latest samples; written with each picture
+    report.json       at each picture: histograms of D(x) and D(G(z)), how many samples are distinct, the verdict
+    neighbours.png    at the end: samples, and the training images nearest to some of them
+    report.html       at the end: a page that shows all of this; python -m tinygan report writes it at any time
     run.lock          while the run lasts, who holds the folder: no second process writes into it
 
     Of several ranks (see parallel.py) rank 0 holds the folder and writes; the others only read its checkpoint on a resume.
@@ -398,6 +409,8 @@ class Run:
         self.timing: dict[int, tuple[str, ...]] = {}
         self.bar: Any = None
         self.row: Array | None = None
+        self.of_data: dict[str, Any] | None = None
+        self.report: Path | None = None
         print(f"run: {self.folder}", file=sys.stderr)
 
     def __enter__(self) -> "Run":
@@ -417,7 +430,7 @@ class Run:
         if self.bar is not None:
             self.bar.close()
         if kind is None:
-            print(f"run: {self.folder}", file=sys.stderr)
+            print(f"report: {self.report}" if self.report else f"run: {self.folder}", file=sys.stderr)
         elif self.started_training and issubclass(kind, DivergenceError):
             self.facts["diverged"] = str(error)
             self._write_facts()
@@ -435,7 +448,7 @@ class Run:
 
     def start(self, trainer: Trainer, dataset: Dataset) -> None:
         """Restore the trainer if this run resumes. Remove temporary files; if the run is new, all files of an earlier one."""
-        self.trainer = trainer
+        self.trainer, self.dataset = trainer, dataset
         settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
         settings |= {"backend": trainer.xp.__name__} | getattr(trainer.model, "settings", {})
         sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
@@ -443,6 +456,7 @@ class Run:
         of_data = {"image_shape": list(dataset.image_shape), "data_digest": dataset.digest}
         self.configuration = settings | {"data": dataset.name} | sizes | of_data
         stale = ["checkpoint*.tmp", "metrics.csv*.tmp", "run.json*.tmp", "*.gif*.tmp", "*.png*.tmp", "samples/epoch-*.tmp"]
+        stale += ["report.*.tmp"]
         if self.resumes:
             self._require_same_settings(trainer.restore(self.checkpoint).configuration, of_data)
             epochs = [row.get("epoch") for row in trainer.metrics]
@@ -459,6 +473,7 @@ class Run:
         else:  # the checkpoint first: whenever this process is killed, a resume never takes the old run for the new one
             stale = ["checkpoint.npz", "run.json", *stale, "checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv"]
             stale += ["curves.png", "samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
+            stale += ["report.json", "report.html", "neighbours.png"]
             stale += ["samples.npy", "samples.png", "nearest.png", "interpolation.png"]  # of examples/sample.py
         if self.ranks is not None:  # all have read the folder when they get here, so rank 0 may write
             self.ranks.require_same({"the settings": json.dumps([self.configuration, self.args.epochs, trainer.epoch])})
@@ -482,6 +497,7 @@ class Run:
             "options": self.options,
             "every": self.every,
             "configuration": self.configuration,
+            **self._recipe(),
             "environment": environment(trainer.xp) | {"ranks": self.ranks.size if self.ranks else 1},
         }
         # The commits of tinygan at which earlier epochs of the run were trained.
@@ -491,10 +507,31 @@ class Run:
         if before["results"].get("epochs") == trainer.epoch == self.args.epochs:  # valid until the new measurement
             self.facts["results"] = before["results"]
         self._write_facts()
+        self.looks = self._read_looks()
         self.started_training = True
         can_draw("curves.png is")
         if trainer.epoch < self.args.epochs:
             self.bar = progress_bar(self.args.epochs * trainer.iterations, trainer.epoch * trainer.iterations)
+
+    def _recipe(self) -> dict[str, Any]:
+        """The recipe's values where the run has its own, and the options that repeat the run."""
+        recipe, given = dict(getattr(self.args, "recipe", {})), vars(self.args) | {"backend": self.configuration["backend"]}
+        if recipe.get("generator_cost", "") is None:  # the variant's own
+            recipe["generator_cost"] = inspect.signature(VARIANTS[given["variant"]]).parameters["generator_cost"].default
+            given["generator_cost"] = self.configuration["generator_cost"]
+        own = {name: value for name, value in given.items() if name not in FREE and value != recipe.get(name)}
+        repeat = {name: given[name] for name in ("model", "seed") if name in given} | own
+        repeat |= {name: value for name, value in self.options.items() if value and name != "script"}
+        if repeat.get("enlarge") == 1:
+            del repeat["enlarge"]
+        if self.configuration["data"].removesuffix(SMOKE) == SUBSET:  # MNIST may be there by then
+            repeat["data"] = repeat.get("data", SUBSET)
+        repeat["epochs"] = self.args.epochs
+        departures = {name: recipe[name] for name in own if name in recipe and name != "seed"}
+        return {
+            "departures": {name: value for name, value in departures.items() if _is_plain(value)},
+            "repeat": {name: value for name, value in repeat.items() if value is not None and _is_plain(value)},
+        }
 
     def _write_facts(self) -> None:
         if self.lock is not None:
@@ -592,11 +629,67 @@ class Run:
         if real is not None:
             picture = beside(real, picture)
         save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", enlarge(picture, self.scale))
+        self._look()
 
     def _first_row(self, picture: Array, scale: int = 1) -> Array:
         from tinygan.images import GAP
 
         return picture[: scale * (self.configuration["image_shape"][0] + 2 * GAP)]
+
+    def _game(self) -> Model:
+        """The model itself, where each of several ranks computes a part of it."""
+        model = self.trainer.model
+        return model.model if isinstance(model, Part) else model
+
+    def _look(self) -> None:
+        """Write into report.json how D judges the held-out data and the samples of this epoch, and how the training stands.
+
+        Both are those of GAN.report: D_x and D_G_z of metrics.csv are the means of these histograms. A model that is no GAN
+        is not looked at.
+        """
+        gan, held_out = self._game(), self.trainer.held_out.x
+        if not isinstance(gan, GAN):
+            return
+        z = gan.noise(Streams(self.trainer.seed, 0, gan.G.xp)["report"], len(held_out), gan.G.dtype)
+        fake = gan.G(z)
+        samples, data = to_host(fake), to_host(held_out)
+        if self.of_data is None:
+            self.of_data = diversity(samples, data)
+        n = distinct(samples, self.of_data["radius"])
+        values = [row["value"] for row in self.trainer.metrics]
+        look = {"D_x": histogram(gan.D(held_out)), "D_G_z": histogram(gan.D(fake)), "distinct": n}
+        if values:
+            look["verdict"] = verdict(values, self.trainer.iterations, n, len(samples))
+        self.looks[str(self.trainer.epoch)] = look
+        facts = {"rows": len(samples), "distinct_data": self.of_data["distinct_data"], "epochs": self.looks}
+        write_text(self.folder / "report.json", json.dumps(facts) + "\n")
+
+    def _read_looks(self) -> dict[str, Any]:
+        """What report.json says of the epochs until now. If it is lost or damaged, nothing."""
+        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+            looks = json.loads(read_bytes(self.folder / "report.json", MOST_BYTES))["epochs"]
+            return {epoch: look for epoch, look in looks.items() if int(epoch) <= self.trainer.epoch}
+        return {}
+
+    def _save_neighbours(self) -> None:
+        """Write neighbours.png, as Figure 2: samples, and in the last column the training images nearest to their left."""
+        from tinygan.images import enlarge, neighbour_grid, save_png
+
+        gan, prepare = self._game(), self.trainer.prepare
+        shown = {pixels: lambda x: x, normalise_contrast: contrast_pixels}.get(prepare)  # floats as pictures show them
+        if shown is None or not isinstance(gan, GAN):
+            return
+        images, (rows, columns) = self.dataset.train.images, NEIGHBOURS
+        if prepare is not pixels:  # some rows at a time, to save memory
+            blocks = [images[first : first + SIGMA_ROWS] for first in range(0, len(images), SIGMA_ROWS)]
+            images = np.concatenate([shown(prepare(block, np, np.float32)) for block in blocks])
+        rng = random_generator(gan.G.xp, 0, "nearest")  # those of examples/sample.py --nearest
+        samples = shown(to_host(gan.sample(rows * (columns - 1), rng)))
+        try:
+            grid = neighbour_grid(samples, images, self.dataset.image_shape, columns)
+        except ArgumentError as error:  # a game of one's own may have values that no picture shows
+            return print(f"neighbours.png is not drawn: {error}", file=sys.stderr)
+        save_png(self.folder / "neighbours.png", enlarge(grid, self.scale))
 
     def record(self, row: dict[str, Any]) -> None:
         """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
@@ -643,6 +736,17 @@ class Run:
             pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
             save_gif(self.folder / "samples.gif", pictures)
         draw_curves(self.folder / "curves.png", self.trainer.metrics, title, self.row)
+        self._save_neighbours()
+        write_report([self.folder], self.folder / "report.html")
+        self.report = self.folder / "report.html"
+
+
+def histogram(a: Array) -> list[int]:
+    """How many of the logits a have D = σ(a) in each of BINS equal parts of [0, 1]."""
+    with np.errstate(over="ignore"):  # e^∞: σ is 0
+        D = 1 / (1 + np.exp(-to_host(a).ravel().astype(np.float64)))
+    counts: list[int] = np.histogram(D, BINS, (0, 1))[0].tolist()
+    return counts
 
 
 def read_png(path: Path) -> npt.NDArray[Any]:

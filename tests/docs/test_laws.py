@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "images": [*GROUND, "network"],
     "datasets": [*GROUND, "datasets"],
     "recipes": ENGINE,
-    "report": GROUND,
+    "report": [*GROUND, "figures", "report"],
     "generators": [*ENGINE, "checkpoint"],
     "reading": GROUND,
     "figures": GROUND,
