@@ -20,7 +20,7 @@ def run_example(name, *arguments, timeout=600, **options):
 
 def smoke(name, folder):
     """An example's short form, as users call it, in an empty folder: it writes into runs/ alone. Returns what it prints."""
-    printed = run_example(name, "--smoke", cwd=folder, timeout=120)
+    printed = run_example(name, "--smoke", cwd=folder)
     assert [path.name for path in folder.iterdir()] == ["runs"]
     assert list((folder / "runs").rglob("*.png"))
     return printed
