@@ -5,14 +5,12 @@ const $ = (id) => document.getElementById(id);
 const make = (tag, text = "", fields = {}) => Object.assign(document.createElement(tag), {textContent: text}, fields);
 const within = (parent, ...children) => { parent.append(...children); return parent; };
 const SPEEDS = [ // the slider's positions: words; milliseconds from one picture to the next; what runs in between
-  ["1 line a second", 1000, {lines: 1}], ["4 lines a second", 250, {lines: 1}], ["15 lines a second", 66, {lines: 1}],
-  ["1 iteration a picture", 25, {iterations: 1}], ["3 iterations a picture", 25, {iterations: 3}],
-  ["10 iterations a picture", 25, {iterations: 10}], ["30 iterations a picture", 25, {iterations: 30}],
+  ...[1, 4, 15].map((n) => [`${n} line${n > 1 ? "s" : ""} a second`, 1000 / n, {lines: 1}]),
+  ...[1, 3, 10, 30].map((n) => [`${n} iteration${n > 1 ? "s" : ""} a picture`, 25, {iterations: n}]),
 ];
 const KEPT = 900; // points of a curve
 
-let page = null; // the first answer of a game: its name, the source, the bounds of the settings, the situations
-let state = null; // the last answer
+let page = null, state = null; // the first answer of a game, with the source, bounds and situations; and the last answer
 let history = [], pictures = [], running = false, busy = false, due = 0;
 
 // ---- The server
@@ -35,10 +33,7 @@ async function ask(name, body) { // true if it was answered; one request at a ti
   }
 }
 
-function problem(text) {
-  Object.assign($("problem"), {hidden: !text, textContent: text});
-  if (text) run(false);
-}
+const problem = (text) => { Object.assign($("problem"), {hidden: !text, textContent: text}); if (text) run(false); };
 
 async function begin(settings) { // a new game
   run(false);
@@ -51,10 +46,7 @@ async function begin(settings) { // a new game
   show();
 }
 
-async function advance(what) {
-  if (page && await ask("step", {session: page.session, ...what})) show();
-}
-
+const advance = async (what) => { if (page && await ask("step", {session: page.session, ...what})) show(); };
 const leave = ({session}) => navigator.sendBeacon("close", new Blob([JSON.stringify({session})], {type: "application/json"}));
 
 function settingsOf(fragment) { // behind the address's # are the settings that differ from the defaults
@@ -92,7 +84,6 @@ function speed(step) {
   $("speed").value = Number($("speed").value) + step;
   $("rate").textContent = SPEEDS[$("speed").value][0];
 }
-
 function theme() {
   const root = document.documentElement.style, dark = matchMedia("(prefers-color-scheme: dark)").matches;
   root.colorScheme = (root.colorScheme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
@@ -103,8 +94,7 @@ const one = (what) => () => { run(false); advance({[what]: 1}); };
 const ACTIONS = {n: one("lines"), i: one("iterations"), p: () => run(!running), r: () => begin(state ? state.settings : {}), t: theme,
   "+": () => speed(1), "-": () => speed(-1)};
 for (const [id, key] of Object.entries({line: "n", iteration: "i", run: "p", reset: "r", theme: "t"})) $(id).onclick = ACTIONS[key];
-$("speed").oninput = () => speed(0);
-speed(0);
+$("speed").oninput = () => speed(0); speed(0);
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input[type=number]")) return;
@@ -235,8 +225,7 @@ class Axes {
   arrow(xa, ya, xb, yb, name, head = 4, width = 1) {
     const [x, y, u, v] = [this.X(xa), this.Y(ya), this.X(xb), this.Y(yb)], angle = Math.atan2(v - y, u - x);
     const wing = (turn) => [u + head * Math.cos(angle + turn), v + head * Math.sin(angle + turn)];
-    this.pen.beginPath();
-    this.pen.moveTo(x, y);
+    this.pen.beginPath(); this.pen.moveTo(x, y);
     for (const point of [[u, v], wing(2.6), [u, v], wing(-2.6)]) this.pen.lineTo(...point);
     Object.assign(this.pen, {strokeStyle: colour(name), lineWidth: width}).stroke();
   }
@@ -269,8 +258,7 @@ function overTime(id, curves, range = null, log = false) {
   const start = history[0].iteration, last = Math.max(history.at(-1).iteration, start + 10);
   const a = new Axes($(id), [start, last], [low, high]);
   for (const y of [low, (low + high) / 2, high]) if (!log || y % 1 === 0) a.rule(y, log ? `1e${y}` : +y.toPrecision(2));
-  a.text(start, a.X(start), a.h - 7);
-  a.text(`iteration ${last}`, a.X(last), a.h - 7, "quiet", "right");
+  a.text(start, a.X(start), a.h - 7); a.text(`iteration ${last}`, a.X(last), a.h - 7, "quiet", "right");
   curves.forEach(([, words, name, dash], i) => a.curve(lines[i], words, name, {dash}));
   a.names();
 }
@@ -298,9 +286,7 @@ const PICTURES = { // each draws its game, and returns the caption
     from.forEach((z, i) => a.arrow(z * reach, -0.46, to[i], -0.16, "quiet"));
     a.curve(on(D_star), "D* of Eq. 2", "star", {width: 1.5});
     a.curve(on(p_data, 2), "p_data", "ink", {dash: [2, 3]});
-    a.curve(on(p_g, 2), "p_g", "g");
-    a.curve(on(D), "D", "d", {dash: [7, 4]});
-    a.names();
+    a.curve(on(p_g, 2), "p_g", "g"); a.curve(on(D), "D", "d", {dash: [7, 4]}); a.names();
     return [["D", "d"], " says how likely x is from the data; ", ["D*", "star"], " is the best D against this G. ", ["p_data", "ink"],
       " and ", ["p_g", "g"], " are drawn at twice their height. Arrows lead from z to x = G(z)."];
   },
@@ -327,13 +313,11 @@ const PICTURES = { // each draws its game, and returns the caption
   },
   bilinear({orbit}) {
     const reach = 1.25 * Math.max(0.5, ...orbit.flat().map(Math.abs)), a = square(reach), [x, y] = orbit.at(-1);
-    a.path([[-9 * reach, 0], [9 * reach, 0]], "rule");
-    a.path([[0, -reach], [0, reach]], "rule");
+    for (const end of [[9 * reach, 0], [0, reach]]) a.path([end.map((each) => -each), end], "rule");
     a.path(orbit, "ink", {width: 1.5});
     a.arrow(x, y, x - 0.3 * y, y, "g", 7, 2.5);
     a.arrow(x, y, x, y + 0.3 * x, "d", 7, 2.5);
-    a.text("x, of G", a.w - 8, a.Y(0) - 10, "g", "right");
-    a.text("y, of D", a.X(0) + 8, 10, "d");
+    a.text("x, of G", a.w - 8, a.Y(0) - 10, "g", "right"); a.text("y, of D", a.X(0) + 8, 10, "d");
     return ["V = xy. ", ["G", "g"], " has only the number x, and makes V small. ", ["D", "d"],
       " has only y, and makes V large. The thick arrows are what each wants now. Only at (0, 0) would both rest."];
   },
