@@ -74,8 +74,7 @@ $("settings").onchange = ({target}) => {
 $("settings").onsubmit = (event) => event.preventDefault();
 
 function run(on) {
-  running = on;
-  [due, pictures] = [0, []];
+  [running, due, pictures] = [on, 0, []];
   $("run").firstChild.textContent = on ? "pause" : "run";
   $("run").setAttribute("aria-pressed", on);
 }
@@ -121,12 +120,28 @@ const format = (value) => value === null || value === undefined ? "–" : Number
   : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(4);
 
 function show() {
-  const {settings, numbers, iteration, changed, unused} = state, now = performance.now();
-  const other = Object.entries(settings).filter(([name, value]) => value !== page.bounds[name].default);
-  window.history.replaceState(null, "", "#" + new URLSearchParams(other));
-  if (history.at(-1)?.iteration === iteration) history.pop();
-  history.push({iteration, ...numbers});
+  const {numbers, iteration, changed} = state, now = performance.now(), key = JSON.stringify([state.settings, state.unused]);
+  if (key !== $("settings").dataset.shown) showSettings(key);
+  history = [...history.filter((row) => row.iteration !== iteration), {iteration, ...numbers}];
   if (history.length > KEPT) history = history.filter((_, i) => i % 2 === 0 || i === history.length - 1);
+  if ($("numbers").dataset.game !== state.game)
+    $("numbers").replaceChildren(...Object.keys(numbers).map((name) => within(make("div"), make("dt", name), make("dd"))));
+  $("numbers").dataset.game = state.game;
+  draw(); // before the text changes: a canvas asks for its size, and that lays out the page
+  $("waiting").hidden = !state.waiting;
+  pictures = [...pictures.filter((time) => time > now - 2000), now];
+  const rate = Math.round((pictures.length - 1) / (now - pictures[0]) * 1000);
+  $("status").textContent = `iteration ${iteration}` + (running && pictures.length > 20 ? `, ${rate} pictures a second` : "");
+  showCode();
+  $("unit").textContent = state.unit;
+  $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
+  Object.values(numbers).forEach((value, i) => { $("numbers").children[i].lastChild.textContent = format(value); });
+}
+
+function showSettings(key) { // in the address and the controls, and whether they are a situation's
+  const {settings, unused} = state, other = Object.entries(settings).filter(([name, value]) => value !== page.bounds[name].default);
+  $("settings").dataset.shown = key;
+  window.history.replaceState(null, "", "#" + new URLSearchParams(other));
   for (const control of $("settings").elements) {
     control.disabled = unused.includes(control.name);
     if (control !== document.activeElement || control.tagName === "SELECT") control.value = settings[control.name];
@@ -138,16 +153,6 @@ function show() {
     $("why").replaceChildren(why + " ", make("cite", `examples/GUIDE.md, “${section}”`));
     $("why").hidden = false; // and stays, since it says what to change
   });
-  $("waiting").hidden = !state.waiting;
-  pictures = [...pictures.filter((time) => time > now - 2000), now];
-  const rate = Math.round((pictures.length - 1) / (now - pictures[0]) * 1000);
-  $("status").textContent = `iteration ${iteration}` + (running && pictures.length > 20 ? `, ${rate} pictures a second` : "");
-  showCode();
-  $("unit").textContent = state.unit;
-  $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
-  $("numbers").replaceChildren(...Object.entries(numbers).map(([name, value]) =>
-    within(make("div"), make("dt", name), make("dd", format(value)))));
-  draw();
 }
 
 function showCode() {
@@ -188,12 +193,11 @@ function change({name, shape, norm, low, high, counts, value, text, new: isNew})
 
 let colours = {};
 function colour(name) { // of the style sheet, in the present theme
-  $("probe").style.color = `var(--${name})`;
+  if (!colours[name]) $("probe").style.color = `var(--${name})`;
   return colours[name] ??= getComputedStyle($("probe")).color;
 }
 const recolour = () => { colours = {}; if (state) draw(); };
-matchMedia("(prefers-color-scheme: dark)").onchange = recolour;
-addEventListener("resize", recolour);
+matchMedia("(prefers-color-scheme: dark)").onchange = onresize = recolour;
 
 class Axes {
   constructor(canvas, [x0, x1], [y0, y1], {right = 62, left = 36, bottom = 18, top = 8} = {}) {
@@ -264,8 +268,10 @@ function overTime(id, curves, range = null, log = false) {
 }
 
 function draw() {
-  $("caption").replaceChildren(...PICTURES[state.game](state.picture).map((part) =>
-    typeof part === "string" ? part : make("b", part[0], {className: part[1]})));
+  const caption = PICTURES[state.game](state.picture);
+  if ($("caption").dataset.game !== state.game)
+    $("caption").replaceChildren(...caption.map((part) => typeof part === "string" ? part : make("b", part[0], {className: part[1]})));
+  $("caption").dataset.game = state.game;
   overTime("costs", [["V", "V", "ink"], ["J(D)", "J(D)", "d", [6, 3]], ["J(G)", "J(G)", "g", [2, 2]]]);
   overTime("opinions", [["D(x)", "D(x)", "ink"], ["D(G(z))", "D(G(z))", "g", [2, 2]]], [0, 1]);
   overTime("gradients", [["‖∇J(D)‖", "D", "d", [6, 3]], ["‖∇J(G)‖", "G", "g"]], null, true);
@@ -323,9 +329,9 @@ const PICTURES = { // each draws its game, and returns the caption
   },
 };
 
-addEventListener("hashchange", () => begin(settingsOf(location.hash)));
-addEventListener("pagehide", () => page && leave(page));
-addEventListener("pageshow", (event) => event.persisted && location.reload()); // its game was closed
+onhashchange = () => begin(settingsOf(location.hash));
+onpagehide = () => page && leave(page);
+onpageshow = (event) => event.persisted && location.reload(); // its game was closed
 begin(settingsOf(location.hash)).then(() => {
   const refused = $("problem").textContent;
   if (!page) begin({}).then(() => problem(refused));
