@@ -55,6 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     for name, value in recipes.CIFAR10.get(args.model, {}).items():
         if isinstance(getattr(args, name, None), OfTheModel | None):
             setattr(args, name, value)
+    args.recipe = recipes.CIFAR10.get(args.model, {})
     return args
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from sample import normalised_pixels
 
-from tinygan import Array, DataError, generate, load_cifar10, load_mnist, random_generator, run, to_host
+from tinygan import Array, DataError, generate, load_cifar10, load_mnist, load_tfd, random_generator, run, to_host
 from tinygan.datasets import Dataset, contrast_pixels
 from tinygan.images import enlarge, neighbour_grid, save_png
 
@@ -44,8 +44,9 @@ class Kind(NamedTuple):
 
 
 MNIST = Kind("MNIST", load_mnist)
+TFD = Kind("TFD", load_tfd)
 CIFAR10 = Kind("CIFAR-10", load_cifar10, contrast_pixels, normalised_pixels)
-KINDS = {"mnist": MNIST, "idx-": MNIST, "cifar10": CIFAR10, "bin-": CIFAR10}
+KINDS = {"mnist": MNIST, "idx-": MNIST, "tfd": TFD, "mat-": TFD, "cifar10": CIFAR10, "bin-": CIFAR10}
 """By what the name of a data set begins with."""
 
 LETTERS = {("MNIST", False): "a", ("TFD", False): "b", ("CIFAR-10", False): "c", ("CIFAR-10", True): "d"}

@@ -57,6 +57,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def program() -> None:
     args = parse_arguments()
+    run.require_alone("sample.py")
     xp = get_backend(args.backend)
     checkpoint, generator = run.load_run(args.checkpoint, xp, args.layer)
     settings = checkpoint.configuration

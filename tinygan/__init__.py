@@ -7,7 +7,7 @@
     optimisers MomentumSGD Adam, with learning_rate_schedule momentum_schedule max_column_norm
     the game   GAN Simultaneous Printed: .iteration(batches, streams) is Algorithm 1; Batch, Streams
     training   Trainer(gan, train, validation).train_epoch(), .save, .restore; guard for a loop of your own
-    data       load_mnist load_cifar10 load_images read_idx write_idx pixels
+    data       load_mnist load_cifar10 load_tfd load_images read_idx write_idx pixels
     samples    generate(generator, n, seed), load_generator("runs/…").sample(n, seed), image_grid makes a picture
     measure    evaluate(samples, validation, test): the paper's log-likelihood; ParzenWindow select_sigma
     figures    figures.curves(metrics) draws a run: its costs, V, D(x) and D(G(z)), by epoch
@@ -61,7 +61,7 @@ from tinygan.optim import Adam, MomentumSGD, learning_rate_schedule, max_column_
 
 if TYPE_CHECKING:  # each of these modules is imported when one of its names is first asked for: `import tinygan` is quick
     from tinygan.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from tinygan.datasets import load_cifar10, load_images, load_mnist, read_idx, write_idx
+    from tinygan.datasets import load_cifar10, load_images, load_mnist, load_tfd, read_idx, write_idx
     from tinygan.generators import load_generator
     from tinygan.gradcheck import check_gradient, check_layer
     from tinygan.images import image_grid
@@ -71,7 +71,7 @@ if TYPE_CHECKING:  # each of these modules is imported when one of its names is 
 
 LATER = {  # the same names, for Python
     "checkpoint": ("Checkpoint", "load_checkpoint", "save_checkpoint"),
-    "datasets": ("load_cifar10", "load_images", "load_mnist", "read_idx", "write_idx"),
+    "datasets": ("load_cifar10", "load_images", "load_mnist", "load_tfd", "read_idx", "write_idx"),
     "figures": (),
     "generators": ("load_generator",),
     "gradcheck": ("check_gradient", "check_layer"),
@@ -149,6 +149,7 @@ __all__ = [
     "load_generator",
     "load_images",
     "load_mnist",
+    "load_tfd",
     "max_column_norm",
     "momentum_schedule",
     "pixels",

@@ -1,4 +1,4 @@
-"""The command line: python -m tinygan gradcheck | parzen | doctor
+"""The command line: python -m tinygan gradcheck | parzen | report | doctor
 
 Exit code 0 if all is well, 1 if a check fails, 2 for a mistake in the call (one line on stderr says which), 130 after
 Ctrl-C.
@@ -27,6 +27,7 @@ from tinygan.errors import DataError, TinyganError
 COMMANDS = {  # its module, and what it does
     "gradcheck": ("derivatives", "compare derivatives with numeric ones: all of tinygan's, or those of your own layers"),
     "parzen": ("score", "the paper's log-likelihood, of anyone's samples"),
+    "report": ("report", "one page that shows a run, or compares several: curves, samples over time, scores, settings"),
 }
 DOCTOR = "what this machine has, and how to install what it lacks"
 

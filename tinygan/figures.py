@@ -23,6 +23,7 @@ from tinygan.console import new_figure
 from tinygan.errors import ArgumentError, DataError
 
 MANY = 100  # points of a line: beyond, they are not marked one by one
+FAR = 1e100  # beyond, a difference of two numbers may overflow
 CUT = 40  # points of a line: beyond, a few that lie far off do not stretch the axis
 
 
@@ -119,14 +120,12 @@ def curves(metrics: Sequence[dict[str, Any]], title: str = "", samples: Array | 
 
 def _draw_panel(axis: Any, metrics: Sequence[dict[str, Any]], panel: Panel) -> None:
     """One panel, which a person can read whether it has one point or a thousand."""
-    ends = list(panel.always)
     for key, label in panel.labels.items():
         points = [(row["epoch"], row[key]) for row in metrics if key in row]
         if points:
             x, y = np.array(points, dtype=float).T
             style: dict[str, Any] = {"marker": "o", "markersize": 4} if len(x) <= MANY else {"linewidth": 0.9}
             axis.plot(x, y, label=label, **style)
-            ends += _most_of(y)
     axis.set(title=panel.title, xlabel="epoch", xlim=(0, 1.03 * max([2, *(row["epoch"] for row in metrics)])))
     axis.xaxis.get_major_locator().set_params(integer=True)
     if not axis.lines:
@@ -135,8 +134,7 @@ def _draw_panel(axis: Any, metrics: Sequence[dict[str, Any]], panel: Panel) -> N
         return
     if panel.equal is not None:
         axis.axhline(panel.equal, color="grey", linestyle=":", label="where D = ½ everywhere")
-    middle, height = (max(ends) + min(ends)) / 2, max(1.12 * (max(ends) - min(ends)), panel.least)
-    low, high = middle - height / 2, middle + height / 2
+    low, high = limits(panel, [[row[key] for row in metrics if key in row] for key in panel.labels])
     axis.set(ylim=(low, high))
     axis.yaxis.get_major_formatter().set_useOffset(False)
     outside = sum(not low <= row[key] <= high for row in metrics for key in panel.labels if key in row)
@@ -144,6 +142,17 @@ def _draw_panel(axis: Any, metrics: Sequence[dict[str, Any]], panel: Panel) -> N
         text = f"{outside} point{'s' * (outside > 1)} outside"
         axis.text(0.5, 0.02, text, transform=axis.transAxes, ha="center", va="bottom", color="grey")
     axis.legend()
+
+
+def limits(panel: Panel, lines: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The ends of a panel's axis for these lines. Numbers that are not finite, or beyond FAR, do not count."""
+    ends = list(panel.always)
+    for line in lines:
+        y = np.array([value for value in line if abs(value) < FAR])  # of NaN this is not true
+        ends += _most_of(y) if len(y) else []
+    ends = ends or [0.0, 1.0]
+    middle, height = (max(ends) + min(ends)) / 2, max(1.12 * (max(ends) - min(ends)), panel.least)
+    return middle - height / 2, middle + height / 2
 
 
 def _most_of(y: Array) -> list[float]:

@@ -1,6 +1,7 @@
-"""Files and folders that other processes use too: open what is a file, make a folder of one's own, hold a folder."""
+"""Files and folders that other processes use too: open what is a file, make a folder of one's own, hold it, find runs."""
 
 import contextlib
+import difflib
 import errno
 import io
 import itertools
@@ -50,6 +51,31 @@ def make_folder(folder: Path, exist_ok: bool = True) -> list[Path]:
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=exist_ok)
     return missing
+
+
+# ---- Where runs are
+
+FILES = ("checkpoint.npz", "run.json", "metrics.csv", "samples")  # a folder with one of these holds a run
+
+
+def holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in FILES)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of runs in a folder, the latest first."""
+    found = [path for path in folder.iterdir() if holds_run(path)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def nearest_run(path: Path) -> str:
+    """In words, the run whose path is most like this one: in it, beside it, or under runs/."""
+    near = {*runs_in(path), *runs_in(path.parent), *runs_in(Path("runs"))} - {path}
+    names = sorted(near, key=lambda each: difflib.SequenceMatcher(None, str(each), str(path)).ratio())
+    return f"the nearest run is {names[-1]}" if names else "there is no run in it, beside it or under runs/"
+
+
+# ---- A folder that is held
 
 
 class FolderLock:

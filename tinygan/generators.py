@@ -1,7 +1,6 @@
 """The generator of any checkpoint, for sampling: load_generator(path)."""
 
 import ast
-import difflib
 import importlib
 import operator
 import os
@@ -15,6 +14,7 @@ from tinygan.backend import ArrayModule
 from tinygan.checkpoint import Checkpoint, load_checkpoint
 from tinygan.description import build_layers, parameter_count
 from tinygan.errors import ArgumentError, CheckpointError
+from tinygan.files import nearest_run
 from tinygan.gan import Generator, Noise
 from tinygan.layers import Layer
 from tinygan.network import Network
@@ -82,28 +82,6 @@ def existing_checkpoint(path: Path) -> Path:
         return checkpoint
     what = "it has no checkpoint.npz" if path.is_dir() else "no such file or folder"
     raise CheckpointError(f"{path}: {what}; {nearest_run(path)}: name the folder of a run, or a checkpoint")
-
-
-# ---- Where runs are
-
-FILES = ("checkpoint.npz", "run.json", "metrics.csv", "samples")  # a folder with one of these holds a run
-
-
-def holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in FILES)
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The folders of runs in a folder, the latest first."""
-    found = [path for path in folder.iterdir() if holds_run(path)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-
-
-def nearest_run(path: Path) -> str:
-    """In words, the run whose path is most like this one: in it, beside it, or under runs/."""
-    near = {*runs_in(path), *runs_in(path.parent), *runs_in(Path("runs"))} - {path}
-    names = sorted(near, key=lambda each: difflib.SequenceMatcher(None, str(each), str(path)).ratio())
-    return f"the nearest run is {names[-1]}" if names else "there is no run in it, beside it or under runs/"
 
 
 def _layer_class(layer: str | type[Layer]) -> type[Layer]:

@@ -1,5 +1,6 @@
 """Batch normalisation: the one layer here that mixes the rows of a minibatch and keeps running statistics."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tinygan import checks
@@ -19,12 +20,14 @@ class BatchNorm(Layer):
     Backward   N values enter each mean, and x̂ depends on all of them through μ and σ²:
                ∂L/∂γ = Σ dy x̂        ∂L/∂β = Σ dy
                ∂L/∂x = γ/√(σ² + ε) · (dy − (∂L/∂β + x̂ ∂L/∂γ)/N);  with running statistics  γ/√(var + ε) · dy
+    average    with several ranks, their mean of an array of sums or means, one Allreduce: it makes these those of all rows
     observe    mean ← ρ mean + (1 − ρ) μ,  var ← ρ var + (1 − ρ) σ², ρ = momentum; they start at 0 and 1
     Raises     ArgumentError in training if N = 1: a single value has no variance
     Source     Ioffe and Szegedy 2015
     """
 
     mixes_rows = True
+    average: Callable[[Array], Array] = staticmethod(lambda own: own)  # parallel.distribute replaces it
 
     def __init__(self, n: int, *, momentum: float = 0.9, epsilon: float = 1e-5) -> None:
         require_positive(self, n=n)
@@ -40,9 +43,9 @@ class BatchNorm(Layer):
             if x.size <= self.n:
                 raise ArgumentError(f"{self!r} in training needs two values or more to normalise, not an input {x.shape}")
             axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axis=axes)
+            mean = self.average(x.mean(axis=axes))
             x_hat = x - mean
-            var = (x_hat * x_hat).mean(axis=axes)
+            var = self.average((x_hat * x_hat).mean(axis=axes))
         else:
             mean, var = self.mean, self.var
             x_hat = x - mean
@@ -61,6 +64,7 @@ class BatchNorm(Layer):
             return None
         if minibatch is None:
             return dy * (self.gamma * scale)
+        dgamma, dbeta = self.average(dgamma), self.average(dbeta)
         return (dy - (dbeta + x_hat * dgamma) * (self.n / dy.size)) * (self.gamma * scale)
 
     def observe(self, cache: Cache) -> None:

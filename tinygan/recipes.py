@@ -1,6 +1,6 @@
-"""The paper's own nets and their settings, for every script that needs them: MNIST's and CIFAR-10's.
+"""The paper's own nets and their settings, for every script that needs them: MNIST's, TFD's and CIFAR-10's.
 
-The values are those of the released code. Neither that code nor the paper states a number of epochs.
+The values are those of the released code. It states a number of epochs for TFD alone, and the paper states none.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,10 +15,10 @@ from tinygan.backend import Array, ArrayModule, Rng, Scalar
 from tinygan.convolution import ChannelMaxout, Conv2d, ConvTranspose2d, MaxPool2d
 from tinygan.errors import ArgumentError
 from tinygan.gan import GAN, VARIANTS, Judged, Noise
-from tinygan.init import Uniform
+from tinygan.init import Sparse, Uniform
 from tinygan.layers import Dropout, Layer, Linear, Maxout, ReLU, Reshape, Sigmoid
 from tinygan.network import Caches, Network
-from tinygan.optim import MomentumSGD, learning_rate_schedule, momentum_schedule
+from tinygan.optim import MomentumSGD, learning_rate_schedule, max_column_norm, momentum_schedule
 
 MNIST: dict[str, Any] = {
     "noise": 100,  # dimensions of z
@@ -36,6 +36,16 @@ MNIST: dict[str, Any] = {
     "seed": 0,
     "dtype": "float32",
 }
+TFD: dict[str, Any] = MNIST | {
+    "prior": "gaussian",
+    "generator_width": 8000,
+    "discriminator_width": 1200,
+    "scale": 1.0,  # what all widths are divided by
+    "learning_rate": 0.05,
+    "stage": 1,  # 2: a new net in front of the whole generator of stage 1
+    "max_column_norm": 1.9365,  # of each W, after each update; None: no limit
+}
+TFD_EPOCHS = (50, 22)  # of the two stages
 _CIFAR10 = MNIST | {"prior": "gaussian", "generator_width": 8000, "scale": 1.0}  # scale: what all widths are divided by
 CIFAR10: dict[str, dict[str, Any]] = {  # by the model's name
     "fully-connected": _CIFAR10 | {"model": "fully-connected", "discriminator_width": 1600, "learning_rate": 0.025},
@@ -114,6 +124,9 @@ def _complete(settings: Mapping[str, Any], recipe: Mapping[str, Any] = MNIST) ->
     checks.real("learning_rate", settings["learning_rate"], "(0, inf)")
     for name in "noise", "generator_width", "discriminator_width":
         checks.integer(name, settings[name])
+    checks.real("scale", settings.get("scale", 1), "[1, inf)")
+    limit = settings.get("max_column_norm")
+    limit is None or checks.real("max_column_norm", limit, "(0, inf)")
     return settings
 
 
@@ -157,6 +170,7 @@ def game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
     """The game of these networks: noise, variant and optimisers. settings: a whole recipe, such as MNIST with what differs.
 
     v ← μ v − η ∇;  θ ← θ + v, η and μ by the released schedules. A loop without a Trainer has the μ of the first epoch.
+    settings["max_column_norm"], if there is one, limits the columns of every W after each update.
     """
     decay = DECAY ** settings["schedule_compression"]
     rate, mu = partial(learning_rate_schedule, initial=settings["learning_rate"], decay=decay), momentum(settings)(1)
@@ -165,7 +179,72 @@ def game(settings: Mapping[str, Any], G: Network, D: Network) -> GAN:
         options["generator_cost"] = settings["generator_cost"]
     kind = (CALM if settings.get("calm") else VARIANTS)[settings["variant"]]
     noise = Noise(settings["prior"], settings["noise"])
-    return kind(G, D, MomentumSGD(G.theta, rate, mu), MomentumSGD(D.theta, rate, mu), noise=noise, **options)
+    limit = settings.get("max_column_norm")
+    after = [None if limit is None else partial(limit_columns, network, limit) for network in (G, D)]
+    optimizers = [MomentumSGD(network.theta, rate, mu, after=each) for network, each in zip((G, D), after, strict=True)]
+    return kind(G, D, *optimizers, noise=noise, **options)
+
+
+def limit_columns(network: Network, limit: float) -> None:
+    """max_column_norm of every W of a network, in place: each output unit's, and in Maxout that of each of its pieces."""
+    for name, values in network.parameters().items():
+        if name.endswith("W"):
+            max_column_norm(values, limit)
+
+
+def tfd_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> tuple[Network, Network]:
+    """G and D of the TFD experiment. bias: the first biases of G's output, (2304,) (see init.bias_from_marginals).
+
+    settings["stage"] is 1 or 2. In stage 2 the layers of stage 1 follow a new net, which maps the noise to 100 sigmoid units,
+    as many as stage 1 takes. All of G is trained, and D is a new one. settings["scale"] divides the width of each hidden layer;
+    initial weights widen to match, as in cifar10_networks. The sparse start has 100 weights for each pixel at any scale.
+    """
+    settings = _complete(settings, TFD)
+    bias = checks.numeric("bias", bias)
+    if settings["stage"] not in (1, 2):
+        raise ArgumentError(f"stage must be 1 or 2, not {settings['stage']!r:.50}")
+    network = partial(Network, seed=settings["seed"], dtype=settings["dtype"], xp=xp)
+    n, noise, g = np.size(bias), settings["noise"], _Width(settings["generator_width"], settings["scale"])
+    new = [
+        Linear(noise, g.n, weight=Uniform(0.05)),
+        ReLU(),
+        Linear(g.n, noise, weight=g.range(0.05), bias=-2.0),
+        Sigmoid(),
+    ]
+    first = [
+        Linear(noise, g.n, weight=Uniform(0.05)),
+        ReLU(),
+        Linear(g.n, g.n, weight=g.range(0.05), bias=-2.0),
+        Sigmoid(),
+        Linear(g.n, n, weight=Sparse(min(100, g.n)), bias=bias),
+        Sigmoid(),
+    ]
+    d = _Width(settings["discriminator_width"], settings["scale"])
+    D = [
+        Dropout(KEEP_IMAGE),
+        Maxout(n, d.n, PIECES, weight=Uniform(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Maxout(d.n, d.n, PIECES, weight=d.range(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Linear(d.n, 1, weight=d.range(0.005)),
+    ]
+    return network(first if settings["stage"] == 1 else [*new, *first]), network(D)
+
+
+def tfd(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np, trained: Array | None = None) -> GAN:
+    """The game of one stage of the TFD experiment. settings: what differs from TFD.
+
+    trained  for stage 2: θ_g at the end of stage 1. It becomes the end of the new θ_g. Without it those weights are random.
+    Raises ArgumentError for a `trained` that is not like the θ_g of stage 1 at these settings, or that is given to stage 1.
+    """
+    settings = _complete(settings, TFD)
+    gan = game(settings, *tfd_networks(settings, bias, xp))
+    if trained is not None:
+        if settings["stage"] != 2:
+            raise ArgumentError("θ_g of stage 1 was given, and stage 1 starts anew: ask for stage 2")
+        new = sum(values.size for values in list(gan.G.parameters().values())[:4])  # W and b of two layers
+        gan.G.theta[new:] = checks.like("trained", trained, gan.G.theta[new:], xp, {})
+    return gan
 
 
 def cifar10_networks(settings: Mapping[str, Any], xp: ArrayModule = np) -> tuple[Network, Network]:
@@ -191,9 +270,7 @@ def cifar10_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a CIFAR-10 experiment: those of CIFAR10[settings["model"]] where `settings` has none."""
     checks.instance("settings", settings, Mapping, 'a dict, such as {"model": "fully-connected"}')
     recipe = CIFAR10[checks.choice("model", settings.get("model"), CIFAR10)]
-    settings = _complete(settings, recipe)
-    checks.real("scale", settings["scale"], "[1, inf)")
-    return settings
+    return _complete(settings, recipe)
 
 
 def _fully_connected(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:

@@ -14,13 +14,15 @@ checkpoints, resume, the measurement, and a plain sentence on how the run went.
             run.record(row)
         run.finish("a title", results)
 
-generators.py reads the generator of any checkpoint, reading.py says how a training stands, figures.py draws its curves.
+generators.py reads the generator of any checkpoint, reading.py says how a training stands, figures.py draws its curves,
+report makes a page of the run's files.
 Their names are here too.
 """
 
 import argparse
 import contextlib
 import csv
+import inspect
 import json
 import os
 import platform
@@ -42,21 +44,26 @@ from tinygan.backend import (
     BACKENDS,
     Array,
     ArrayModule,
+    Streams,
+    get_array_module,
     pixels,
     random_generator,
+    to_host,
     write_atomically,
 )
 from tinygan.checkpoint import MOST_EPOCHS, load_checkpoint
 from tinygan.console import can_draw, prepare_streams, progress_bar
-from tinygan.datasets import SUBSET, Dataset, Split
+from tinygan.datasets import SUBSET, Dataset, Faces, Split, contrast_pixels, normalise_contrast
 from tinygan.errors import ArgumentError, CheckpointError, DataError, DivergenceError, TinyganError
 from tinygan.figures import draw_curves
-from tinygan.files import LOCK, FolderLock, make_folder, read_bytes
-from tinygan.gan import PRIORS, VARIANTS, Generator, generate
-from tinygan.generators import checkpoint_in, existing_checkpoint, holds_run, load_run, nearest_run, runs_in
+from tinygan.files import LOCK, FolderLock, holds_run, make_folder, nearest_run, read_bytes, runs_in
+from tinygan.gan import GAN, PRIORS, VARIANTS, Generator, generate
+from tinygan.generators import checkpoint_in, existing_checkpoint, load_run
 from tinygan.generators import load_generator as load_generator
 from tinygan.losses import GENERATOR_COSTS
+from tinygan.parallel import Part, distribute
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenWarning, evaluate, select_sigma
+from tinygan.ranks import one_job, require_alone, world
 from tinygan.reading import FIRST_LOOK as FIRST_LOOK
 from tinygan.reading import PATIENCE as PATIENCE
 from tinygan.reading import WON as WON
@@ -64,7 +71,8 @@ from tinygan.reading import distinct as distinct
 from tinygan.reading import diversity as diversity
 from tinygan.reading import reading
 from tinygan.reading import verdict as verdict
-from tinygan.training import Trainer
+from tinygan.report import write_report
+from tinygan.training import Model, Trainer
 
 COLUMNS = (
     "epoch",
@@ -81,6 +89,8 @@ TIMING = ("examples_per_second", "seconds")  # the columns in which two runs of 
 NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")  # in a column of timing
 MOST_BYTES = 2**28  # of run.json and of metrics.csv: no more is read
 FRAMES = 60  # at most, in samples.gif
+BINS = 20  # of the histograms of D(x) and D(G(z))
+NEIGHBOURS = 6, 10  # rows and columns of neighbours.png
 
 # The options that decide none of a run's numbers: they may differ when a run is resumed.
 FREE = (
@@ -97,9 +107,11 @@ FREE = (
     "enlarge",
     "evaluate",
     "script",  # parse compares it
+    "recipe",  # the defaults, for run.json to say what departs from them
+    "first_stage",  # of examples/tfd.py: its checkpoints say when their stage began
 )
 # Of these, a resume takes from run.json what is not given.
-KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate"))
+KEPT = tuple(name for name in FREE if name not in ("epochs", "out", "resume", "overwrite", "evaluate", "recipe"))
 
 Prepare: TypeAlias = Callable[[Array, ArrayModule, npt.DTypeLike], Array]
 """What makes a Trainer's floats of stored rows: pixels, or normalise_contrast."""
@@ -141,7 +153,7 @@ def add_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     add("--keep-checkpoints", type=positive, metavar="N", help="keep every N-th epoch's checkpoint, as checkpoint-0100.npz")
     add("--enlarge", "--scale", type=positive, default=1, metavar="N", help="enlarge pictures N times (default: %(default)s)")
     add("--smoke", action="store_true", help="run everything once, in seconds: few images, two epochs, no download")
-    parser.set_defaults(**defaults)
+    parser.set_defaults(**defaults, recipe=defaults)
 
 
 def parse(parser: argparse.ArgumentParser, script: str | None = None) -> argparse.Namespace:
@@ -253,10 +265,12 @@ def main(program: Callable[[], None]) -> None:
 
     Its words can be printed in any encoding. If the reader of its output goes away, as in `… | head -1`, the program runs
     to its end. Exit code 0 if all is well, 1 after an error, 130 after Ctrl-C, 141 if a reader has gone away.
+    Of several ranks, the first one speaks for all: see ranks.one_job.
     """
     streams = prepare_streams()
     try:
-        program()
+        with one_job():
+            program()
         sys.stdout.flush()
     except (TinyganError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -290,7 +304,11 @@ def claim_folder(name: str, out: Path | None) -> tuple[Path, list[Path]]:
 
 
 def open_folder(name: str, out: Path | None) -> Path:
-    """Make the folder `out`, or a new one under runs/, and print its name. An example without checkpoints needs no more."""
+    """Make the folder `out`, or a new one under runs/, and print its name. An example without checkpoints needs no more.
+
+    Raises ArgumentError if mpiexec has started several processes.
+    """
+    require_alone(f"the example {name}")
     folder, _ = claim_folder(name, out)
     print(f"run: {folder}", file=sys.stderr)
     return folder
@@ -348,20 +366,30 @@ class Run:
     samples/          epoch-0000.png …, G(z) of the same z; the first has images of the data on its left
     samples.gif       all of them, at the end, without the data
     curves.png        the columns of metrics.csv, and a row of the latest samples; written with each picture
+    report.json       at each picture: histograms of D(x) and D(G(z)), how many samples are distinct, the verdict
+    neighbours.png    at the end: samples, and the training images nearest to some of them
+    report.html       at the end: a page that shows all of this; python -m tinygan report writes it at any time
     run.lock          while the run lasts, who holds the folder: no second process writes into it
+
+    Of several ranks (see parallel.py) rank 0 holds the folder and writes; the others only read its checkpoint on a resume.
     """
 
     def __init__(self, name: str, args: argparse.Namespace, columns: tuple[str, ...] = COLUMNS) -> None:
         self.args, self.columns, self.started, self.started_training = args, columns, time.perf_counter(), False
-        self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
-        self.lock = FolderLock(self.folder, made)
+        self.ranks = world()
+        self.lock: FolderLock | None = None
+        if self.ranks is None or self.ranks.rank == 0:
+            self.folder, made = claim_folder(name, folder_to_resume(args.out) if args.resume else args.out)
+            self.lock = FolderLock(self.folder, made)
         try:
             self._open(args)
         except BaseException:
-            self.lock.release()
+            self._release()
             raise
 
     def _open(self, args: argparse.Namespace) -> None:
+        if self.ranks is not None:
+            self.folder = self.ranks.share(self.folder if self.lock else None)
         self.checkpoint = self.folder / "checkpoint.npz"
         self.samples = self.folder / "samples"
         self.resumes = args.resume and self.checkpoint.exists()
@@ -377,12 +405,14 @@ class Run:
                 repeat = "" if args.epochs or self.earlier["epochs"] else ". Repeat --epochs, or the data's default is taken"
                 print(f"{lost}{repeat}", file=sys.stderr)
         self.scale, self.asked = getattr(args, "enlarge", 1), args.epochs  # as given: a script sets its default later
-        self.options = {name: getattr(args, name, None) for name in KEPT}
+        self.options = {name: getattr(args, name, None) for name in KEPT if name != "first_stage" or name in args}
         if args.data and os.path.exists(args.data):  # a resume may start in a different folder
             self.options["data"] = os.path.abspath(args.data)
         self.timing: dict[int, tuple[str, ...]] = {}
         self.bar: Any = None
         self.row: Array | None = None
+        self.of_data: dict[str, Any] | None = None
+        self.report: Path | None = None
         print(f"run: {self.folder}", file=sys.stderr)
 
     def __enter__(self) -> "Run":
@@ -392,18 +422,23 @@ class Run:
         try:
             self._leave(kind, error)
         finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
             self.lock.release()
 
     def _leave(self, kind: type[BaseException] | None, error: object) -> None:
         if self.bar is not None:
             self.bar.close()
         if kind is None:
-            print(f"run: {self.folder}", file=sys.stderr)
+            print(f"report: {self.report}" if self.report else f"run: {self.folder}", file=sys.stderr)
         elif self.started_training and issubclass(kind, DivergenceError):
             self.facts["diverged"] = str(error)
-            write_json(self.folder / "run.json", self.facts)
+            self._write_facts()
         elif self.started_training and issubclass(kind, KeyboardInterrupt | OSError | CheckpointError):
-            command = shlex.join(["python", sys.argv[0], "--out", str(self.folder), "--resume"])
+            started = ["mpiexec", "-n", str(self.ranks.size)] if self.ranks else []
+            command = shlex.join([*started, "python", sys.argv[0], "--out", str(self.folder), "--resume"])
             words = f"there is no checkpoint yet. Start again with\n  {command}"
             if self.checkpoint.exists():
                 words = f"the last checkpoint is kept. Resume with\n  {command}"
@@ -415,7 +450,7 @@ class Run:
 
     def start(self, trainer: Trainer, dataset: Dataset) -> None:
         """Restore the trainer if this run resumes. Remove temporary files; if the run is new, all files of an earlier one."""
-        self.trainer = trainer
+        self.trainer, self.dataset = trainer, dataset
         settings = {key: value for key, value in sorted(vars(self.args).items()) if key not in FREE}
         settings |= {"backend": trainer.xp.__name__} | getattr(trainer.model, "settings", {})
         sizes = {name: len(getattr(dataset, name)) for name in ("train", "validation", "test")}
@@ -423,6 +458,7 @@ class Run:
         of_data = {"image_shape": list(dataset.image_shape), "data_digest": dataset.digest}
         self.configuration = settings | {"data": dataset.name} | sizes | of_data
         stale = ["checkpoint*.tmp", "metrics.csv*.tmp", "run.json*.tmp", "*.gif*.tmp", "*.png*.tmp", "samples/epoch-*.tmp"]
+        stale += ["report.*.tmp"]
         if self.resumes:
             self._require_same_settings(trainer.restore(self.checkpoint).configuration, of_data)
             epochs = [row.get("epoch") for row in trainer.metrics]
@@ -439,13 +475,18 @@ class Run:
         else:  # the checkpoint first: whenever this process is killed, a resume never takes the old run for the new one
             stale = ["checkpoint.npz", "run.json", *stale, "checkpoint*.npz", "checkpoint*.evaluation.json", "metrics.csv"]
             stale += ["curves.png", "samples.gif", "samples/epoch-*.png", "annealing-*.npz"]
+            stale += ["report.json", "report.html", "neighbours.png"]
             stale += ["samples.npy", "samples.png", "nearest.png", "interpolation.png"]  # of examples/sample.py
-        for pattern in stale:
-            for path in self.folder.glob(pattern):
-                path.unlink()
-        self.lock.made[:0] = make_folder(self.samples)
-        lines = [",".join(self.columns + TIMING) + "\n", *map(self._line, trainer.metrics)]
-        write_text(self.folder / "metrics.csv", "".join(lines))
+        if self.ranks is not None:  # all have read the folder when they get here, so rank 0 may write
+            self.ranks.require_same({"the settings": json.dumps([self.configuration, self.args.epochs, trainer.epoch])})
+            distribute(trainer, self.ranks)
+        if self.lock is not None:
+            for pattern in stale:
+                for path in self.folder.glob(pattern):
+                    path.unlink()
+            self.lock.made[:0] = make_folder(self.samples)
+            lines = [",".join(self.columns + TIMING) + "\n", *map(self._line, trainer.metrics)]
+            write_text(self.folder / "metrics.csv", "".join(lines))
         pictures = self.args.picture_every or max(1, round(500 / trainer.iterations))
         self.every = {
             "picture": pictures,
@@ -458,7 +499,8 @@ class Run:
             "options": self.options,
             "every": self.every,
             "configuration": self.configuration,
-            "environment": environment(trainer.xp),
+            **self._recipe(),
+            "environment": environment(trainer.xp) | {"ranks": self.ranks.size if self.ranks else 1},
         }
         # The commits of tinygan at which earlier epochs of the run were trained.
         before = self.earlier if self.resumes else {"commits": [], "results": {}}
@@ -466,11 +508,36 @@ class Run:
         self.facts["earlier_commits"] = [commit for commit in dict.fromkeys(before["commits"]) if commit != present]
         if before["results"].get("epochs") == trainer.epoch == self.args.epochs:  # valid until the new measurement
             self.facts["results"] = before["results"]
-        write_json(self.folder / "run.json", self.facts)
+        self._write_facts()
+        self.looks = self._read_looks()
         self.started_training = True
         can_draw("curves.png is")
         if trainer.epoch < self.args.epochs:
             self.bar = progress_bar(self.args.epochs * trainer.iterations, trainer.epoch * trainer.iterations)
+
+    def _recipe(self) -> dict[str, Any]:
+        """The recipe's values where the run has its own, and the options that repeat the run."""
+        recipe, given = dict(getattr(self.args, "recipe", {})), vars(self.args) | {"backend": self.configuration["backend"]}
+        if recipe.get("generator_cost", "") is None:  # the variant's own
+            recipe["generator_cost"] = inspect.signature(VARIANTS[given["variant"]]).parameters["generator_cost"].default
+            given["generator_cost"] = self.configuration["generator_cost"]
+        own = {name: value for name, value in given.items() if name not in FREE and value != recipe.get(name)}
+        repeat = {name: given[name] for name in ("model", "seed") if name in given} | own
+        repeat |= {name: value for name, value in self.options.items() if value and name != "script"}
+        if repeat.get("enlarge") == 1:
+            del repeat["enlarge"]
+        if self.configuration["data"].removesuffix(SMOKE) == SUBSET:  # MNIST may be there by then
+            repeat["data"] = repeat.get("data", SUBSET)
+        repeat["epochs"] = self.args.epochs
+        departures = {name: recipe[name] for name in own if name in recipe and name != "seed"}
+        return {
+            "departures": {name: value for name, value in departures.items() if _is_plain(value)},
+            "repeat": {name: value for name, value in repeat.items() if value is not None and _is_plain(value)},
+        }
+
+    def _write_facts(self) -> None:
+        if self.lock is not None:
+            write_json(self.folder / "run.json", self.facts)
 
     def _require_same_settings(self, saved: dict[str, Any], of_data: dict[str, Any]) -> None:
         """Raise CheckpointError unless the settings are those of the checkpoint; what older ones lack is not compared.
@@ -558,26 +625,86 @@ class Run:
         """
         from tinygan.images import beside, enlarge, save_png  # not at the top: Pillow is slow to import
 
+        if self.lock is None:
+            return
         self.row = self._first_row(picture)
         if real is not None:
             picture = beside(real, picture)
         save_png(self.samples / f"epoch-{self.trainer.epoch:04d}.png", enlarge(picture, self.scale))
+        self._look()
 
     def _first_row(self, picture: Array, scale: int = 1) -> Array:
         from tinygan.images import GAP
 
         return picture[: scale * (self.configuration["image_shape"][0] + 2 * GAP)]
 
+    def _game(self) -> Model:
+        """The model itself, where each of several ranks computes a part of it."""
+        model = self.trainer.model
+        return model.model if isinstance(model, Part) else model
+
+    def _look(self) -> None:
+        """Write into report.json how D judges the held-out data and the samples of this epoch, and how the training stands.
+
+        Both are those of GAN.report: D_x and D_G_z of metrics.csv are the means of these histograms. A model that is no GAN
+        is not looked at.
+        """
+        gan, held_out = self._game(), self.trainer.held_out.x
+        if not isinstance(gan, GAN):
+            return
+        z = gan.noise(Streams(self.trainer.seed, 0, gan.G.xp)["report"], len(held_out), gan.G.dtype)
+        fake = gan.G(z)
+        samples, data = to_host(fake), to_host(held_out)
+        if self.of_data is None:
+            self.of_data = diversity(samples, data)
+        n = distinct(samples, self.of_data["radius"])
+        values = [row["value"] for row in self.trainer.metrics]
+        look = {"D_x": histogram(gan.D(held_out)), "D_G_z": histogram(gan.D(fake)), "distinct": n}
+        if values:
+            look["verdict"] = verdict(values, self.trainer.iterations, n, len(samples))
+        self.looks[str(self.trainer.epoch)] = look
+        facts = {"rows": len(samples), "distinct_data": self.of_data["distinct_data"], "epochs": self.looks}
+        write_text(self.folder / "report.json", json.dumps(facts) + "\n")
+
+    def _read_looks(self) -> dict[str, Any]:
+        """What report.json says of the epochs until now. If it is lost or damaged, nothing."""
+        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+            looks = json.loads(read_bytes(self.folder / "report.json", MOST_BYTES))["epochs"]
+            return {epoch: look for epoch, look in looks.items() if int(epoch) <= self.trainer.epoch}
+        return {}
+
+    def _save_neighbours(self) -> None:
+        """Write neighbours.png, as Figure 2: samples, and in the last column the training images nearest to their left."""
+        from tinygan.images import enlarge, neighbour_grid, save_png
+
+        gan, prepare = self._game(), self.trainer.prepare
+        shown = {pixels: lambda x: x, normalise_contrast: contrast_pixels}.get(prepare)  # floats as pictures show them
+        if shown is None or not isinstance(gan, GAN):
+            return
+        images, (rows, columns) = self.dataset.train.images, NEIGHBOURS
+        if prepare is not pixels:  # some rows at a time, to save memory
+            blocks = [images[first : first + SIGMA_ROWS] for first in range(0, len(images), SIGMA_ROWS)]
+            images = np.concatenate([shown(prepare(block, np, np.float32)) for block in blocks])
+        rng = random_generator(gan.G.xp, 0, "nearest")  # those of examples/sample.py --nearest
+        samples = shown(to_host(gan.sample(rows * (columns - 1), rng)))
+        try:
+            grid = neighbour_grid(samples, images, self.dataset.image_shape, columns)
+        except ArgumentError as error:  # a game of one's own may have values that no picture shows
+            return print(f"neighbours.png is not drawn: {error}", file=sys.stderr)
+        save_png(self.folder / "neighbours.png", enlarge(grid, self.scale))
+
     def record(self, row: dict[str, Any]) -> None:
         """Write this epoch's line of metrics.csv, and the checkpoints that are due."""
         trainer = self.trainer
+        if self.lock is None:
+            return
         with open(self.folder / "metrics.csv", "a", encoding="utf-8") as file:
             file.write(self._line(row))
         shown = [f"{name} {row[key]:.3f}" for key, name in (("D_x", "D(x)"), ("D_G_z", "D(G(z))")) if key in row]
         self.bar.set_postfix_str(", ".join([f"epoch {trainer.epoch}", *shown]))
         keep = self.args.keep_checkpoints
         if keep and trainer.epoch % keep == 0:
-            trainer.save(self.folder / f"checkpoint-{trainer.epoch:04d}.npz", self.configuration)
+            self.keep_checkpoint()
         if self.due("checkpoint"):
             trainer.save(self.checkpoint, self.configuration)
         if trainer.epoch == self.args.epochs:
@@ -586,10 +713,17 @@ class Run:
             title = f"{self.folder.name}, epoch {trainer.epoch} of {self.args.epochs}"
             draw_curves(self.folder / "curves.png", trainer.metrics, title, self.row)
 
+    def keep_checkpoint(self) -> None:
+        """Write a checkpoint of this epoch that later ones do not replace."""
+        if self.lock is not None:
+            self.trainer.save(self.folder / f"checkpoint-{self.trainer.epoch:04d}.npz", self.configuration)
+
     def finish(self, title: str, results: dict[str, Any]) -> None:
         """Write the results, time and memory into run.json, then the pictures: these can be drawn again, results cannot."""
         from tinygan.images import save_gif, scale_of
 
+        if self.lock is None:
+            return
         self.facts["results"] = results | {
             "epochs": self.trainer.epoch,
             "iterations": self.trainer.epoch * self.trainer.iterations,
@@ -597,7 +731,7 @@ class Run:
             "seconds_of_this_process": round(time.perf_counter() - self.started, 1),
             "peak_memory_mb": peak_memory(),
         }
-        write_json(self.folder / "run.json", self.facts)
+        self._write_facts()
         frames = sorted(self.samples.glob("epoch-*.png"))
         if frames:
             pictures = [read_png(path) for path in frames]
@@ -609,6 +743,17 @@ class Run:
             pictures = pictures[:: -(-len(pictures) // FRAMES)] + pictures[-1:] * 5  # the last one stays for a while
             save_gif(self.folder / "samples.gif", pictures)
         draw_curves(self.folder / "curves.png", self.trainer.metrics, title, self.row)
+        self._save_neighbours()
+        write_report([self.folder], self.folder / "report.html")
+        self.report = self.folder / "report.html"
+
+
+def histogram(a: Array) -> list[int]:
+    """How many of the logits a have D = σ(a) in each of BINS equal parts of [0, 1]."""
+    with np.errstate(over="ignore"):  # e^∞: σ is 0
+        D = 1 / (1 + np.exp(-to_host(a).ravel().astype(np.float64)))
+    counts: list[int] = np.histogram(D, BINS, (0, 1))[0].tolist()
+    return counts
 
 
 def read_png(path: Path) -> npt.NDArray[Any]:
@@ -721,24 +866,56 @@ def validation_log_likelihood(generator: Generator, dataset: Dataset, n: int, pr
     validation = prepare(dataset.validation.images[:SIGMA_ROWS], G.xp, G.dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ParzenWarning)  # the measurement at the end repeats them
-        _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS)
+        _, means = select_sigma(evaluation_samples(generator, n), validation, AUTHORS_SIGMAS, world())
     return float(means.max())
 
 
 def measure(generator: Generator, dataset: Dataset, n: int, prepare: Prepare = pixels) -> dict[str, Any]:
     """Return Table 1's measure, with the authors' grid of σ and with a fine one. This reads the test set.
 
+    If the data set has folds, the measure is of each of them (see measure_folds).
     prepare  as for validation_log_likelihood
     """
     G = generator.network
     samples = evaluation_samples(generator, n)
+    if isinstance(dataset, Faces):
+        return measure_folds(samples, dataset, prepare)
     validation, test = (prepare(split.images, G.xp, G.dtype) for split in (dataset.validation, dataset.test))
     results = {}
     for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ParzenWarning)
-            result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas)
+            result = evaluate(samples, validation[:SIGMA_ROWS], test, sigmas, world())
         results[grid] = result.as_dict() | {"warnings": [str(warning.message) for warning in caught]}
+    return results
+
+
+def measure_folds(samples: Array, dataset: Faces, prepare: Prepare = pixels) -> dict[str, Any]:
+    """Table 1's measure of TFD: the mean over the folds of each fold's log-likelihood, and its standard error, in nats.
+
+    In each fold the whole validation set chooses σ, and log p is averaged over the whole test set: ℓ₁ … ℓₙ.
+    The mean is ℓ̄ = Σ ℓᵢ/n, its standard error s/√n with s² = Σ (ℓᵢ − ℓ̄)²/(n − 1), n = 5. The paper does not give a formula.
+
+    samples  (n, 2304), rows like prepared ones. Returns the figures by the authors' grid of σ and by the fine one.
+    prepare  as for validation_log_likelihood
+    """
+    results = {}
+    xp = get_array_module(samples)
+    for grid, sigmas in ("authors", AUTHORS_SIGMAS), ("fine", FINE_SIGMAS):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ParzenWarning)
+            folds = []
+            for fold in dataset.folds:
+                validation, test = (prepare(split.images, xp, samples.dtype) for split in fold)
+                folds.append(evaluate(samples, validation, test, sigmas, world()))
+        scores = np.array([fold.log_likelihood for fold in folds])
+        results[grid] = {
+            "log_likelihood": float(scores.mean()),
+            "standard_error": float(scores.std(ddof=1)) / len(scores) ** 0.5,
+            "samples": len(samples),
+            "folds": [fold.as_dict() for fold in folds],
+            "warnings": list(dict.fromkeys(str(warning.message) for warning in caught)),
+        }
     return results
 
 
@@ -746,10 +923,16 @@ def tell(evaluation: dict[str, Any]) -> None:
     """Print what `measure` returned, each warning once. Call it when the results are written: words can get lost."""
     for grid, result in evaluation.items():
         words = "the authors' grid" if grid == "authors" else f"the {grid} grid"
-        print(
-            f"test log-likelihood: {result['log_likelihood']:.1f} ± {result['standard_error']:.1f} nats (Parzen window of "
-            f"{result['samples']:,} samples, σ = {result['sigma']:.3f} of {words}, {result['test_rows']:,} test images)"
-        )
+        score = f"test log-likelihood: {result['log_likelihood']:.1f} ± {result['standard_error']:.1f} nats"
+        window = f"Parzen window of {result['samples']:,} samples"
+        if "folds" in result:
+            print(f"{score} ({window}, mean ± standard error of {len(result['folds'])} folds, σ of {words})")
+            print("  fold   validation      test   σ      validation and test images")
+            for i, fold in enumerate(result["folds"]):
+                best = f"{max(fold['validation_log_likelihoods']):10.1f}  {fold['log_likelihood']:8.1f}   {fold['sigma']:.3f}"
+                print(f"  {i:4}   {best}  {fold['validation_rows']:,} and {fold['test_rows']:,}")
+        else:
+            print(f"{score} ({window}, σ = {result['sigma']:.3f} of {words}, {result['test_rows']:,} test images)")
     for caution in dict.fromkeys(caution for result in evaluation.values() for caution in result["warnings"]):
         print(f"  warning: {caution}")
 
@@ -769,7 +952,9 @@ def evaluate_checkpoint(path: Path, dataset: Dataset, xp: ArrayModule, prepare: 
     evaluation = measure(generator, dataset, SAMPLES, prepare)
     if load_checkpoint(path).configuration != checkpoint.configuration:
         raise CheckpointError(f"{path}: a different run replaced it during the measurement: evaluate it again")
-    write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": evaluation})
+    ranks = world()
+    if ranks is None or ranks.rank == 0:
+        write_json(path.with_suffix(".evaluation.json"), facts | {"evaluation": evaluation})
     tell(evaluation)
 
 

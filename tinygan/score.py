@@ -15,6 +15,7 @@ from tinygan.datasets import read_idx
 from tinygan.errors import DataError
 from tinygan.files import open_file
 from tinygan.parzen import AUTHORS_SIGMAS, FINE_SIGMAS, ParzenResult, ParzenWarning, evaluate
+from tinygan.ranks import one_job, world
 
 MAX_BYTES = 2**30  # a file's numbers, as floats: as many images as IDX files can hold, and more than the protocol needs
 
@@ -44,7 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Evaluate the files and print the result; warnings go to stderr."""
+    """Evaluate the files and print the result; warnings go to stderr. Ranks that mpiexec started divide the work."""
+    with one_job():
+        _command(args)
+    return 0
+
+
+def _command(args: argparse.Namespace) -> None:
     try:
         result, messages = _evaluate(args)
     except MemoryError as error:
@@ -54,7 +61,6 @@ def command(args: argparse.Namespace) -> int:
     for message in messages:
         print(f"warning: {message}", file=sys.stderr)
     print(result)
-    return 0
 
 
 def _evaluate(args: argparse.Namespace) -> tuple[ParzenResult, list[str]]:
@@ -65,7 +71,7 @@ def _evaluate(args: argparse.Namespace) -> tuple[ParzenResult, list[str]]:
         raise DataError(f"{args.validation} has {len(validation)} rows: {asked} goes past its end")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ParzenWarning)
-        result = evaluate(samples, validation[rows], test, FINE_SIGMAS if args.fine else AUTHORS_SIGMAS)
+        result = evaluate(samples, validation[rows], test, FINE_SIGMAS if args.fine else AUTHORS_SIGMAS, world())
     return result, list(dict.fromkeys(str(warning.message) for warning in caught))  # validation and test may give the same
 
 

@@ -210,8 +210,8 @@ def make_torch(args, theta, dropout, last=False):
     sgd = torch.optim.SGD(parameters, lr=args.learning_rate, momentum=MOMENTUM, foreach=True)
 
     def iteration(x, z):
-        x = torch.from_numpy(x).view(-1, *IMAGE).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-        samples = generate(torch.randn(len(x), NOISE) if z is None else torch.from_numpy(z))
+        x = torch.as_tensor(x).view(-1, *IMAGE).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        samples = generate(torch.randn(len(x), NOISE) if z is None else torch.as_tensor(z))
         a_real, a_fake = logit(x), logit(samples)
         D_loss = 0.5 * (F.softplus(-a_real).mean() + F.softplus(a_fake).mean())
         G_loss = F.softplus(-a_fake).mean()

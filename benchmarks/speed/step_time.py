@@ -218,10 +218,10 @@ def make_torch(args, theta, dropout, compiled=False):
         steps = [torch.compile(step) for step in steps]
 
     def noise(z, m):
-        return torch.rand(m, NOISE).mul_(2).sub_(1).mul_(3**0.5) if z is None else torch.from_numpy(z)
+        return torch.rand(m, NOISE).mul_(2).sub_(1).mul_(3**0.5) if z is None else torch.as_tensor(z)
 
     def iteration(x, z_d, z_g):
-        x = torch.from_numpy(x)
+        x = torch.as_tensor(x)
         with torch.no_grad():
             samples = generate(noise(z_d, len(x)), *G)
         D_loss = D_cost(x, samples, *D)

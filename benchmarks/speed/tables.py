@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import allreduce
 import convolution
+import gpu
 import parzen
 import step_time
 
@@ -20,7 +22,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def tables() -> dict[Path, dict[str, str]]:
-    """The tables of the page, by the names in their markers. That of the evaluator only if its result is there."""
+    """The tables of the page, by the names in their markers. Of some only if their results are there."""
     sweep = read("step_sweep")
     found = {
         "two cores": step_time.table(read("step_time")),
@@ -29,6 +31,11 @@ def tables() -> dict[Path, dict[str, str]]:
         "widths": step_time.sweep_table(step_time.WIDTHS, sweep["width"]),
         "convolution": convolution.table(read("convolution")),
     }
+    if (RESULTS / "allreduce.json").exists():
+        found |= allreduce.tables(read("allreduce"))
+    if (RESULTS / "gpu.json").exists():
+        facts = read("gpu")
+        found["gpu"] = gpu.table({name: facts[name] for name in gpu.NETS})
     if (RESULTS / "parzen.json").exists():
         found["evaluator"] = parzen.table(read("parzen"))
     return {PAGE: found}

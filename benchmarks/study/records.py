@@ -60,8 +60,8 @@ def keep_record(path: Path, record: dict[str, Any], key: tuple[str, ...]) -> Non
 
 
 def figures(result: dict[str, Any]) -> dict[str, float]:
-    """Of an evaluation with one grid: σ, the log-likelihood and its standard error, in nats."""
-    return {name: result[name] for name in ("sigma", "log_likelihood", "standard_error")}
+    """Of an evaluation with one grid: σ, unless each fold has its own; the log-likelihood and its standard error, in nats."""
+    return {name: result[name] for name in ("sigma", "log_likelihood", "standard_error") if name in result}
 
 
 def score(evaluation: dict[str, dict[str, float]]) -> str:

@@ -31,6 +31,7 @@ import anneal
 import balance
 import batch_norm
 import evaluator
+import faces
 import growth
 import numpy as np
 from PIL import Image
@@ -45,7 +46,7 @@ from tinygan.figures import as_pixels, figure_and_axes
 PLOT = "curves.png"  # in the folder of the results
 ROOT = Path(__file__).parents[2]
 README, STUDY = ROOT / "README.md", ROOT / "benchmarks/study/STUDY.md"
-ANCHORS, DCGAN = STUDY.with_name("ANCHORS.md"), STUDY.with_name("DCGAN.md")
+ANCHORS, DCGAN, FACES = (STUDY.with_name(f"{name}.md") for name in ("ANCHORS", "DCGAN", "FACES"))
 TEST_ROWS = 10_000  # of MNIST: of the 5,000 images that work offline, some are training images
 FIRST, EARLY = 10, 30  # epochs of V, and of log-likelihoods, in the plot's lower half: there is decided whether a run learns
 LINES = {"simultaneous": ("-", "Blues"), "alternating": ("--", "Oranges"), "printed": (":", "Greens")}
@@ -275,7 +276,7 @@ def table_1(records: dict[str, dict[str, Any]]) -> str:
     if measured:
         _, best = max(measured, key=lambda pair: pair[0])
         ours = f"{measured_score(best)}, seed {best['seed']}, the best of {len(measured)} by validation"
-    rows.append(("Adversarial nets, tinygan, the released recipe", ours, "not run"))
+    rows.append(("Adversarial nets, tinygan, the released recipe", ours, faces.cell()))
     return markdown_table(["Table 1", "MNIST, nats", "TFD, nats"], rows)
 
 
@@ -417,7 +418,8 @@ def tables() -> dict[Path, dict[str, str]]:
             "looks": balance.table_of_looks(read_records(balance.LOOKED)),
             "runs": table_of_runs(records),
         },
-        ANCHORS: {"anchors": anchors.table(json.loads(anchors.RESULTS.read_text(encoding="utf-8")))},
+        ANCHORS: anchors.tables(),
+        FACES: faces.tables(),
         DCGAN: batch_norm.tables() | {"growth": growth.table(read_records(growth.RESULTS))},
     }
 

@@ -29,6 +29,7 @@ import numpy as np
 import pytest
 from helpers import bits, forge, idx, rows
 from PIL import Image
+from scipy.io import loadmat, savemat
 from soak import Record, times
 
 import tinygan.run
@@ -47,7 +48,7 @@ from tinygan import (
     load_generator,
 )
 from tinygan.__main__ import main
-from tinygan.datasets import cifar10, load_cifar10, load_images, load_mnist, read_idx
+from tinygan.datasets import cifar10, load_cifar10, load_images, load_mnist, load_tfd, read_idx
 from tinygan.datasets import mnist as loader
 from tinygan.errors import CheckpointError, DataError, TinyganError
 from tinygan.parzen import ParzenWarning, evaluate
@@ -375,6 +376,46 @@ def cifar10_files(folder):
     return BYTE_DAMAGE, good, other, path, read, DataError
 
 
+def tfd_file(compressed):
+    """Only what is compressed has a checksum. So it reads what the bytes now say, as scipy reads them, or refuses them."""
+
+    def reader(folder):
+        def whole(seed):
+            rng, file = np.random.default_rng(seed), io.BytesIO()
+            folds = np.zeros((12, 5), np.uint8)
+            folds[4:] = np.arange(8)[:, None] % 3 + 1
+            arrays = {"images": rng.integers(0, 256, (12, 48, 48), dtype=np.uint8), "folds": folds}
+            savemat(file, arrays | {"labs_ex": np.ones((12, 1), np.int16)}, do_compression=compressed)
+            return file.getvalue()
+
+        def damaged_inside(rng, good, _):
+            """An element with damage near its start, and the right sizes and checksum around it."""
+            size = int.from_bytes(good[132:136], "little")
+            inside = good[136 : 136 + size]
+            inside = zlib.decompress(inside) if compressed else inside
+            start = BYTE_DAMAGE[rng.integers(len(BYTE_DAMAGE))](rng, inside[:64], inside[:64])
+            inside = zlib.compress(start + inside[64:], 1) if compressed else start + inside[64:]
+            return good[:132] + len(inside).to_bytes(4, "little") + inside + good[136 + size :]
+
+        path = folder / "faces.mat"
+
+        def read():
+            found = load_tfd(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                stated = loadmat(path)
+            flat, folds = stated["images"].reshape(-1, 2304), stated["folds"]
+            assert np.array_equal(found.train.images, flat[(folds == 0).all(axis=1)]), "it read other images"
+            for i, (validation, test) in enumerate(found.folds):
+                for split, number in (validation, 2), (test, 3):
+                    assert np.array_equal(split.images, flat[folds[:, i] == number]), "it read other images"
+                    assert np.array_equal(split.labels, stated["labs_ex"].ravel()[folds[:, i] == number])
+
+        return [*BYTE_DAMAGE, damaged_inside, damaged_inside, damaged_inside], whole(0), whole(1), path, read, DataError
+
+    return reader
+
+
 def cifar10_archive(checksum):
     """As mnist_folder: with the right checksum nothing else may be taken; with any checksum, six whole files or none."""
 
@@ -590,6 +631,8 @@ READERS = {
     "load_cifar10, files": cifar10_files,
     "load_cifar10, archive": cifar10_archive(checksum=True),
     "load_cifar10, archive with any checksum": cifar10_archive(checksum=False),
+    "load_tfd, compressed": tfd_file(compressed=True),
+    "load_tfd, plain": tfd_file(compressed=False),
     "load_images, PNG": picture_files("PNG"),
     "load_images, JPEG": picture_files("JPEG"),
     "load_images, .npy": npy_of_images,

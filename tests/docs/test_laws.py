@@ -28,27 +28,30 @@ TRAINING = ["training", "checkpoint", "parallel"]
 TOP = ["run", "testing", "score", "tinygan", "__main__"]  # these import anything that is not further to the right
 CHECKER = ["probes", "protocol", "gradcheck"]
 OTHERS = [*CHECKER, "named", "derivatives", "parzen", "images", "datasets", "recipes", "report"]
-OTHERS += ["generators", "reading", "figures"]
+OTHERS += ["generators", "reading", "figures", "ranks"]
 MAY_IMPORT = {
     **{name: ENGINE[:i] for i, name in enumerate(ENGINE)},
     **{name: [*GROUND, "layers"] for name in LAYERS[1:]},
     **{name: ENGINE + TRAINING for name in TRAINING},
+    "ranks": GROUND,
+    "parallel": [*ENGINE, *TRAINING, "ranks"],
     "probes": [*GROUND, "layers"],
     "protocol": [*GROUND, *LAYERS, "network", "probes"],
     "gradcheck": [*GROUND, "layers", "probes", "protocol"],
     "named": [*GROUND, "layers", "protocol", "gradcheck"],
     "derivatives": [*ENGINE, "gradcheck", "named"],
-    "parzen": [*GROUND, "network"],
+    "parzen": [*GROUND, "network", "ranks"],
     "images": [*GROUND, "network"],
     "datasets": [*GROUND, "datasets"],
     "recipes": ENGINE,
-    "report": GROUND,
+    "report": [*GROUND, "figures", "report"],
     "generators": [*ENGINE, "checkpoint"],
     "reading": GROUND,
     "figures": GROUND,
     **{name: ENGINE + TRAINING + OTHERS + TOP[:i] for i, name in enumerate(TOP)},
 }
-NOT_THE_ENGINES = [*TRAINING, "run", "datasets", "recipes", "report", "parzen", "images", "generators", "reading", "figures"]
+NOT_THE_ENGINES = [*TRAINING, "ranks", "run", "datasets", "recipes", "report", "parzen", "images", "generators"]
+NOT_THE_ENGINES += ["reading", "figures"]
 
 # ---- Reading the imports
 
@@ -74,8 +77,17 @@ def module_of(file):
 
 def imports(file, house):
     """(node, module, name) for all imports of a file; name is None where the module itself is imported."""
+    return imports_of(file, house[file])
+
+
+@functools.cache
+def imports_of(file, source):
+    return tuple(find_imports(file, source))
+
+
+def find_imports(file, source):
     package = list(Path(file).parent.parts)
-    for node in nodes(house[file]):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from ((node, alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -15,6 +15,7 @@ def test_it_has_at_most_120_lines():
     assert len(README.splitlines()) <= 120
 
 
+@pytest.mark.slow
 def test_the_example_prints_what_the_readme_says():
     code, output = re.search(r"^```python\n(.*?)^```\n.*?^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL).groups()
     assert len([line for line in code.splitlines() if line]) <= 15

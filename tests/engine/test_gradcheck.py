@@ -74,16 +74,8 @@ def test_every_variant_has_a_row_for_each_player(player, variant, normalised):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 9))
 @pytest.mark.parametrize("name", LAYERS)
-def test_no_correct_layer_is_rejected_whatever_the_seed(name, seed):
-    make, shape = LAYERS[name][0]
-    assert check_layer(make(), shape, seed=seed).error < TOLERANCE / 10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LAYERS)
-def test_nor_is_one_of_thousands_of_entries_with_any_of_21_seeds(name):
+def test_no_correct_layer_is_rejected_with_any_of_21_seeds(name):
     for make, shape in LAYERS[name]:
         for seed in range(21):
             assert check_layer(make(), shape, seed=seed).error < TOLERANCE / 10

@@ -16,3 +16,11 @@ def run_example(name, *arguments, timeout=600, **options):
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=timeout, env=ENVIRONMENT, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def smoke(name, folder):
+    """An example's short form, as users call it, in an empty folder: it writes into runs/ alone. Returns what it prints."""
+    printed = run_example(name, "--smoke", cwd=folder)
+    assert [path.name for path in folder.iterdir()] == ["runs"]
+    assert list((folder / "runs").rglob("*.png"))
+    return printed

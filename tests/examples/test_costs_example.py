@@ -11,7 +11,7 @@ from costs import CLOSED_FORMS, fit, get_ahead, half_way, jsd, kl, log_normal, r
 from PIL import Image
 from scipy.integrate import quad
 from scipy.stats import norm
-from scripts import run_example
+from scripts import run_example, smoke
 
 from tinygan import GENERATOR_COSTS, Linear, Network, ReLU, Uniform, generator_loss
 
@@ -148,18 +148,24 @@ def test_the_committed_pictures_are_small_and_whole(name):
         assert image.width > 600
 
 
+FILES = {"costs.png", "costs_saturation.png", "costs_modes.png", "results.json"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("smoke", [True, False], ids=["smoke", "whole"])
-def test_the_example_runs_and_shows_what_it_says(tmp_path, smoke):
-    assert "contested" in run_example("costs.py", "--out", tmp_path, *(["--smoke"] if smoke else []))
-    pictures = {"costs.png", "costs_saturation.png", "costs_modes.png", "results.json"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures
-    if not smoke:
-        results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-        for trace in results["ahead"]:
-            assert trace["minimax"][-1] < trace["non_saturating"][-1] / 100
-        for trace in results["level"]:
-            assert trace["minimax"][-1] > trace["non_saturating"][-1] / 1.2
-        times = results["iterations_to_half_way"]
-        for minimax, other in zip(times["minimax"], times["non_saturating"], strict=True):
-            assert minimax[-1] > 2 * other[-1]
+def test_smoke(tmp_path):
+    assert "contested" in smoke("costs.py", tmp_path)
+    assert {path.name for path in (tmp_path / "runs").rglob("*.*")} == FILES
+
+
+@pytest.mark.slow
+def test_the_example_shows_what_it_says(tmp_path):
+    assert "contested" in run_example("costs.py", "--out", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    for trace in results["ahead"]:
+        assert trace["minimax"][-1] < trace["non_saturating"][-1] / 100
+    for trace in results["level"]:
+        assert trace["minimax"][-1] > trace["non_saturating"][-1] / 1.2
+    times = results["iterations_to_half_way"]
+    for minimax, other in zip(times["minimax"], times["non_saturating"], strict=True):
+        assert minimax[-1] > 2 * other[-1]

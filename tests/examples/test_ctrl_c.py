@@ -13,10 +13,11 @@ from scripts import ENVIRONMENT, EXAMPLES
 
 pytestmark = pytest.mark.slow  # processes of their own
 
-RESUMABLE = ("mnist.py", "dcgan.py")
+RESUMABLE = ("mnist.py", "dcgan.py", "tfd.py")
 CASES = {  # options with which an example takes long, and after how many seconds Ctrl-C comes once it has begun
     "mnist.py": (["--out", "out", *SMALL], (0.0, 1.5)),
     "dcgan.py": (["--out", "out"], (1.0,)),
+    "tfd.py": (["--out", "out", "--smoke", "--epochs", "100000"], (2.0,)),
     "progressive.py": (["--out", "out"], (1.0,)),
     "collapse.py": (["--out", "out"], (0.0, 4.0)),  # while its processes start, and while they work
     "costs.py": (["--out", "out"], (2.0,)),

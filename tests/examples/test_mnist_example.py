@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import GAME_OPTIONS, SMALL, bits, rows
 from PIL import Image
-from scripts import ENVIRONMENT, EXAMPLES, ROOT, run_example
+from scripts import ENVIRONMENT, EXAMPLES, ROOT, smoke
 
 import tinygan.run
 from tinygan import (
@@ -71,6 +71,9 @@ def test_a_run_writes_all_that_it_promises(run, capsys, data, draw_curves, monke
         "checkpoint.npz",
         "curves.png",
         "metrics.csv",
+        "neighbours.png",
+        "report.html",
+        "report.json",
         "run.json",
         "samples",
         "samples.gif",
@@ -462,5 +465,5 @@ def test_distinct_counts_images_that_are_further_apart_than_the_radius():
 
 @pytest.mark.slow
 def test_the_smoke_run_exercises_everything(tmp_path):
-    assert "too early to tell" in run_example("mnist.py", "--smoke", "--out", tmp_path / "smoke")
-    assert (tmp_path / "smoke" / "samples.gif").exists()
+    assert "too early to tell" in smoke("mnist.py", tmp_path)
+    assert len(list((tmp_path / "runs").glob("*/samples.gif"))) == 1

@@ -13,7 +13,7 @@ import theory
 from scipy.integrate import quad
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import norm
-from scripts import run_example
+from scripts import smoke
 from theory import DX, LOG_4, PAIRS, Mixture, X, criterion, descend, jsd, kl, normal, optimal_logit
 
 from tinygan import Linear, Network, ReLU, Uniform, discriminator_loss, softplus
@@ -49,8 +49,12 @@ def test_proposition_1_maximum():
     require(theory.proposition_1_maximum())
 
 
+@pytest.mark.slow
 def test_equation_2_optimal_discriminator():
     require(theory.equation_2_optimal_discriminator(steps=STEPS))
+
+
+def test_the_optimal_logit_is_that_of_equation_2():
     p_data, p_g = norm.pdf(0.3, 0, 1), norm.pdf(0.3, 0, 2)
     D = 1 / (1 + np.exp(-optimal_logit(*PAIRS["wider"], np.array([0.3]))))
     assert D == pytest.approx(p_data / (p_data + p_g))
@@ -80,8 +84,12 @@ def test_section_4_conditional_log_likelihood():
     require(theory.conditional_log_likelihood())
 
 
+@pytest.mark.slow
 def test_equation_4_virtual_training_criterion():
     require(theory.equation_4_virtual_training_criterion(steps=STEPS))
+
+
+def test_the_criterion_is_the_integral_of_equation_4():
     p, q = norm(0, 1).pdf, norm(1.5, 1).pdf
     integrand = (lambda x: p(x) * np.log(p(x) / (p(x) + q(x)))), (lambda x: q(x) * np.log(q(x) / (p(x) + q(x))))
     assert criterion(*PAIRS["shifted"]) == pytest.approx(sum(quad(f, -10, 10)[0] for f in integrand), abs=1e-7)
@@ -99,6 +107,7 @@ def test_equation_6_jensen_shannon():
         assert jsd(p, q) == pytest.approx(jensenshannon(p(X) * DX, q(X) * DX) ** 2, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_theorem_1_global_minimum():
     require(theory.theorem_1_global_minimum(steps=STEPS))
 
@@ -187,11 +196,12 @@ def test_a_check_that_fails_says_so():
 
 @pytest.mark.slow
 def test_the_program_prints_every_statement_and_draws(tmp_path):
-    printed = run_example("theory.py", "--smoke", "--out", tmp_path)
+    printed = smoke("theory.py", tmp_path)
     assert "0 fail" in printed
-    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    (path,) = (tmp_path / "runs").rglob("results.json")
+    results = json.loads(path.read_text(encoding="utf-8"))
     statements = [name for name in dir(theory) if f"\n{name}:" in printed]
     assert sorted(results["checks"]) == statements
     assert len(statements) == 16
     for name in ("equation2", "theorem1", "proposition2", "held_out"):
-        assert (tmp_path / f"theory_{name}.png").stat().st_size < 150_000
+        assert path.with_name(f"theory_{name}.png").stat().st_size < 150_000

@@ -1,4 +1,4 @@
-"""A stand-in for CuPy 14.2 on a machine without a GPU: NumPy inside, CuPy's refusals outside.
+"""A stand-in for CuPy on a machine without a GPU: NumPy inside, CuPy's refusals outside.
 
 `cupy` below takes the place of the real module (sys.modules["cupy"]), so that tinygan's own code runs unchanged. Its
 arrays live "on the device": each holds a NumPy array that only this file touches. What CuPy refuses is refused: NumPy
@@ -6,21 +6,24 @@ arrays and lists in arithmetic, implicit conversion, functions and keywords that
 accepted, down to np.add(x, y), which CuPy takes over by __array_ufunc__: a refusal here is to mean a fault there. Every
 copy between host and device is counted in `transfers`, also where it hides in float(x), `if x:` or x[mask].
 
-Stricter than CuPy only where CuPy does harm without a word: an integer index out of bounds raises (CuPy wraps around),
-matmul raises where `out` overlaps an operand (CuPy reads what it has just written), and a function of a NumPy array
-raises (some of CuPy's pass it on to NumPy). Where CuPy has something that is missing here, the error says so: add it.
+Stricter than CuPy only where CuPy does harm without a word: an integer index out of bounds raises (CuPy wraps around), an
+assignment that names one place twice raises (CuPy keeps any of the values), matmul raises where `out` overlaps an operand (CuPy
+reads what it has just written), and a function of a NumPy array raises (some of CuPy's pass it on to NumPy). Where CuPy has
+something that is missing here, the error says so: add it.
 
-test_strict_cupy.py compares names and signatures with the real module where that is installed; it needs no GPU.
+Parameters come from the table of the real CuPy, cupy_table.json. test_conformance.py compares the rest with that table.
 """
 
 import contextlib
 import functools
-import inspect
 import os
 import sys
 import types
 
+import cupy_table
 import numpy as np
+
+TABLE = cupy_table.load()
 
 
 class CUDARuntimeError(RuntimeError):
@@ -86,9 +89,7 @@ def no_gpu():
 
 def _need_gpu():
     if not _gpu:
-        raise CUDARuntimeError(
-            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
-        )
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
 
 
 # Between the two sides ------------------------------------------------------------------------------------------------
@@ -129,8 +130,8 @@ def _upload(x, what, dtype=None):
     if isinstance(x, ndarray):
         return x._a
     a = np.array(x, dtype)
-    if a.dtype == object:
-        raise ValueError("Unsupported dtype object")
+    if a.dtype.char not in "?bhilqBHILQefdFD":
+        raise ValueError(f"Unsupported dtype {a.dtype}")
     if a.ndim:
         transfers.add("to device", what)
     return a
@@ -191,8 +192,7 @@ class ndarray:
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
-            "Implicit conversion to a NumPy array is not allowed. "
-            "Please use `.get()` to construct a NumPy array explicitly."
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
         )
 
     def _download(self, what):
@@ -294,7 +294,7 @@ class ndarray:
     def flatten(self, order="C"):
         return _wrap(self._a.flatten(order))
 
-    def view(self, dtype=None, array_class=None):
+    def view(self, dtype=None, type=None):
         return _wrap(self._a.view() if dtype is None else self._a.view(dtype))
 
     def copy(self, order="C"):
@@ -337,6 +337,10 @@ class ndarray:
     @_quiet
     def __setitem__(self, key, value):
         index, with_arrays = _index(key)
+        if with_arrays:
+            places = np.arange(self.size).reshape(self.shape)[index]
+            if np.unique(places).size < places.size:
+                raise ValueError("the same place is assigned to more than once: CuPy keeps any one of the values")
         if isinstance(value, ndarray):
             self._a[index] = value._a
         elif with_arrays:
@@ -387,6 +391,10 @@ def _index(key):
     return tuple(keys) if any(k is Ellipsis for k in keys) else (*keys, Ellipsis), with_arrays
 
 
+OPERATORS = {"__neg__", "__pos__", "__abs__", "__invert__"}
+"""The methods behind operators: each calls the ufunc of its name."""
+
+
 def _add_operators():
     def arithmetic(name, reflected):
         def operator(self, other):
@@ -415,6 +423,7 @@ def _add_operators():
         "mod": "remainder", "pow": "power", "lshift": "left_shift", "rshift": "right_shift", "and": "bitwise_and",
         "or": "bitwise_or", "xor": "bitwise_xor", "matmul": "matmul",
     }.items():  # fmt: skip
+        OPERATORS.update(f"__{prefix}{method}__" for prefix in ("", "r", "i"))
         setattr(ndarray, f"__{method}__", arithmetic(name, reflected=False))
         setattr(ndarray, f"__r{method}__", arithmetic(name, reflected=True))
         if method != "matmul":  # CuPy has no __imatmul__: x @= y makes a new array
@@ -422,6 +431,7 @@ def _add_operators():
     for method, name in {
         "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
     }.items():  # fmt: skip
+        OPERATORS.add(f"__{method}__")
         setattr(ndarray, f"__{method}__", comparison(name))
 
 
@@ -440,7 +450,7 @@ cupy = _Module("cupy")
 for _name in "linalg random cuda cuda.runtime lib lib.stride_tricks".split():
     *_parents, _last = _name.split(".")
     setattr(functools.reduce(getattr, _parents, cupy), _last, _Module(f"cupy.{_name}"))
-cupy.__version__ = "14.2.0"
+cupy.__version__ = TABLE["version"]
 cupy.ndarray = ndarray
 for _name in """
     pi e inf nan newaxis bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 intp float16 float32 float64
@@ -497,108 +507,21 @@ for _name in """
     setattr(cupy, _name, ufunc(_name))
 cupy.abs = cupy.absolute
 
-# CuPy's signatures. Each function does what NumPy's of that name does, with the device arrays unwrapped and the result
-# wrapped. `a`, `tup` and the like must be on the device, `out` too.
+# Each function does what NumPy's of that name does, with the device arrays unwrapped and the result wrapped. Its parameters
+# are those of the real one. `a`, `tup` and the like must be on the device, `out` too.
 FUNCTIONS = """
-    all(a, axis=None, out=None, keepdims=False)
-    any(a, axis=None, out=None, keepdims=False)
-    argmax(a, axis=None, dtype=None, out=None, keepdims=False)
-    argmin(a, axis=None, dtype=None, out=None, keepdims=False)
-    argsort(a, axis=-1, kind=None)
-    around(a, decimals=0, out=None)
-    ascontiguousarray(a, dtype=None)
-    broadcast_to(array, shape)
-    clip(a, a_min, a_max, out=None)
-    concatenate(tup, axis=0, out=None, *, dtype=None, casting='same_kind')
-    copy(a, order='K')
-    copyto(dst, src, casting='same_kind', where=None)
-    count_nonzero(a, axis=None)
-    cumprod(a, axis=None, dtype=None, out=None)
-    cumsum(a, axis=None, dtype=None, out=None)
-    diag(v, k=0)
-    empty_like(prototype, dtype=None, order='K', subok=None, shape=None)
-    expand_dims(a, axis)
-    flip(a, axis=None)
-    hstack(tup, *, dtype=None, casting='same_kind')
-    isclose(a, b, rtol=1e-05, atol=1e-08, equal_nan=False)
-    max(a, axis=None, out=None, keepdims=False)
-    mean(a, axis=None, dtype=None, out=None, keepdims=False)
-    min(a, axis=None, out=None, keepdims=False)
-    moveaxis(a, source, destination)
-    ones_like(a, dtype=None, order='K', subok=None, shape=None)
-    outer(a, b, out=None)
-    pad(array, pad_width, mode='constant', **kwargs)
-    prod(a, axis=None, dtype=None, out=None, keepdims=False)
-    ravel(a, order='C')
-    repeat(a, repeats, axis=None)
-    roll(a, shift, axis=None)
-    searchsorted(a, v, side='left', sorter=None)
-    sort(a, axis=-1, kind=None)
-    split(ary, indices_or_sections, axis=0)
-    squeeze(a, axis=None)
-    stack(tup, axis=0, out=None, *, dtype=None, casting='same_kind')
-    std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False)
-    sum(a, axis=None, dtype=None, out=None, keepdims=False)
-    swapaxes(a, axis1, axis2)
-    take_along_axis(a, indices, axis)
-    tensordot(a, b, axes=2)
-    tile(A, reps)
-    trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None)
-    transpose(a, axes=None)
-    tril(m, k=0)
-    triu(m, k=0)
-    var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False)
-    vstack(tup, *, dtype=None, casting='same_kind')
-    zeros_like(a, dtype=None, order='K', subok=None, shape=None)
+    all any argmax argmin argsort around ascontiguousarray broadcast_to clip concatenate copy copyto count_nonzero cumprod
+    cumsum diag empty_like expand_dims flip hstack isclose max mean min moveaxis ones_like outer pad prod ravel repeat roll
+    searchsorted sort split squeeze stack std sum swapaxes take_along_axis tensordot tile trace transpose tril triu var vstack
+    zeros_like linalg.norm lib.stride_tricks.as_strided lib.stride_tricks.sliding_window_view
 """
-LINALG = "norm(x, ord=None, axis=None, keepdims=False)"
-STRIDE_TRICKS = """
-    as_strided(x, shape=None, strides=None)
-    sliding_window_view(x, window_shape, axis=None, *, subok=False, writeable=False)
-"""
-# Made on the device, so nothing is copied.
-CREATION = """
-    empty(shape, dtype=float, order='C')
-    zeros(shape, dtype=float, order='C')
-    ones(shape, dtype=float, order='C')
-    eye(N, M=None, k=0, dtype=float, order='C')
-    linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0)
-"""
-# ndarray.name(…) is cupy.name(array, …).
+CREATION = "empty zeros ones eye linspace"  # made on the device, so nothing is copied
 METHODS = """
-    all(axis=None, out=None, keepdims=False)
-    any(axis=None, out=None, keepdims=False)
-    argmax(axis=None, out=None, dtype=None, keepdims=False)
-    argmin(axis=None, out=None, dtype=None, keepdims=False)
-    argsort(axis=-1, kind=None)
-    cumprod(axis=None, dtype=None, out=None)
-    cumsum(axis=None, dtype=None, out=None)
-    dot(b, out=None)
-    max(axis=None, out=None, keepdims=False)
-    mean(axis=None, dtype=None, out=None, keepdims=False)
-    min(axis=None, out=None, keepdims=False)
-    nonzero()
-    prod(axis=None, dtype=None, out=None, keepdims=False)
-    ravel(order='C')
-    repeat(repeats, axis=None)
-    round(decimals=0, out=None)
-    searchsorted(v, side='left', sorter=None)
-    squeeze(axis=None)
-    std(axis=None, dtype=None, out=None, ddof=0, keepdims=False)
-    sum(axis=None, dtype=None, out=None, keepdims=False)
-    swapaxes(axis1, axis2)
-    take(indices, axis=None, out=None)
-    trace(offset=0, axis1=0, axis2=1, dtype=None, out=None)
-    var(axis=None, dtype=None, out=None, ddof=0, keepdims=False)
-"""
+    all any argmax argmin argsort cumprod cumsum dot max mean min nonzero prod ravel repeat round searchsorted squeeze std sum
+    swapaxes take trace var
+"""  # ndarray.name(…) is cupy.name(array, …)
 OTHER_OPERANDS = ("a_min", "a_max", "b", "src", "v")  # on the device, or numbers
 NOT_IN_NUMPY = ("subok", "kind")
-
-
-def _signatures(table):
-    for line in table.strip().splitlines():
-        name, parameters = line.strip()[:-1].split("(", 1)
-        yield name, inspect.signature(eval(f"lambda {parameters}: None"))
 
 
 def _bind(signature, name, args, kwargs):
@@ -617,8 +540,11 @@ def _argument(name, value, function):
     return value._a if isinstance(value, ndarray) else value
 
 
-def _from_numpy(name, signature, source=np, on_device=True):
-    function = getattr(source, name)
+def _from_numpy(path, on_device=True):
+    """Puts the function of this path below cupy, which is NumPy's of that path."""
+    *modules, name = path.split(".")
+    home, source = (functools.reduce(getattr, modules, library) for library in (cupy, np))
+    function, signature = getattr(source, name), cupy_table.parameters(TABLE["names"][f"cupy.{path}"])
 
     @_quiet
     def call(*args, **kwargs):
@@ -640,31 +566,28 @@ def _from_numpy(name, signature, source=np, on_device=True):
         function(first[1], **options, out=_array(out))
         return out
 
-    call.__name__ = name
-    call.__signature__ = signature
-    return call
+    call.__name__, call.__signature__ = name, signature
+    setattr(home, name, call)
 
 
-for _name, _signature in _signatures(FUNCTIONS):
-    setattr(cupy, _name, _from_numpy(_name, _signature))
-for _name, _signature in _signatures(CREATION):
-    setattr(cupy, _name, _from_numpy(_name, _signature, on_device=False))
-for _name, _signature in _signatures(LINALG):
-    setattr(cupy.linalg, _name, _from_numpy(_name, _signature, np.linalg))
-for _name, _signature in _signatures(STRIDE_TRICKS):
-    setattr(cupy.lib.stride_tricks, _name, _from_numpy(_name, _signature, np.lib.stride_tricks))
+def _method(name):
+    signature = cupy_table.parameters(TABLE["names"][f"cupy.ndarray.{name}"])
+
+    def method(*args, **kwargs):
+        arguments = _bind(signature, name, args, kwargs)
+        return getattr(cupy, name)(arguments.pop("self"), **arguments)
+
+    method.__signature__ = signature
+    setattr(ndarray, name, method)
+
+
+for _name in FUNCTIONS.split():
+    _from_numpy(_name)
+for _name in CREATION.split():
+    _from_numpy(_name, on_device=False)
+for _name in METHODS.split():
+    _method(_name)
 cupy.amax, cupy.amin, cupy.round = cupy.max, cupy.min, cupy.around
-
-
-def _method(name, signature):
-    def method(self, *args, **kwargs):
-        return getattr(cupy, name)(self, **_bind(signature, name, args, kwargs))
-
-    return method
-
-
-for _name, _signature in _signatures(METHODS):
-    setattr(ndarray, _name, _method(_name, _signature))
 
 
 def _function(function):
@@ -880,17 +803,23 @@ cupy.random.default_rng = lambda seed=None: Generator(XORWOW(seed))
 # The device -----------------------------------------------------------------------------------------------------------
 
 
-def _device_call(value):
-    def call(*args):
-        _need_gpu()
-        return value
-
-    return call
-
-
 cupy.cuda.is_available = lambda: _gpu
 cupy.cuda.runtime.CUDARuntimeError = CUDARuntimeError
 cupy.cuda.runtime.driverGetVersion = lambda: 13000 if _gpu else 0
 cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
-cupy.cuda.runtime.getDeviceCount = _device_call(1)
-cupy.cuda.runtime.getDeviceProperties = _device_call({"name": b"a stand-in for a GPU", "totalGlobalMem": 1 << 30})
+
+
+def _runtime(function):
+    setattr(cupy.cuda.runtime, function.__name__, function)
+
+
+@_runtime
+def getDeviceCount():
+    _need_gpu()
+    return 1
+
+
+@_runtime
+def getDeviceProperties(device):
+    _need_gpu()
+    return {"name": b"a stand-in for a GPU", "totalGlobalMem": 1 << 30}

@@ -8,10 +8,12 @@ from tinygan.datasets.find import load_data
 from tinygan.datasets.folder import load_images
 from tinygan.datasets.idx import read_idx, write_idx
 from tinygan.datasets.mnist import load_mnist
+from tinygan.datasets.tfd import Faces, load_tfd
 
 __all__ = [
     "SUBSET",
     "Dataset",
+    "Faces",
     "Split",
     "cache_folder",
     "contrast_pixels",
@@ -19,6 +21,7 @@ __all__ = [
     "load_data",
     "load_images",
     "load_mnist",
+    "load_tfd",
     "normalise_contrast",
     "read_idx",
     "write_idx",

@@ -34,11 +34,16 @@ class Dataset:
     validation: Split
     test: Split
 
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """All parts of the data set."""
+        return self.train, self.validation, self.test
+
     @functools.cached_property
     def digest(self) -> str:
         """What the data are, whatever their name: 16 hex digits of the SHA-256 of all images and labels, and their shapes."""
         digest = hashlib.sha256(f"{self.image_shape}".encode())
-        for split in self.train, self.validation, self.test:
+        for split in self.splits:
             for array in map(to_host, (split.images, split.labels)):
                 digest.update(f"{array.dtype.str} {array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data.cast("B"))

@@ -11,6 +11,8 @@ from tinygan.datasets.dataset import SUBSET, Dataset, Split
 from tinygan.datasets.folder import find_pictures, load_images
 from tinygan.datasets.kinds import as_images
 from tinygan.datasets.mnist import FILES, files_in, load_mnist
+from tinygan.datasets.tfd import FILE as FACES
+from tinygan.datasets.tfd import load_tfd
 from tinygan.errors import DataError
 
 TRAIN, TEST = (name for name, (magic, _, _) in FILES.items() if magic == 2051)  # the two files of images
@@ -21,7 +23,8 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
 
     data      a folder of MNIST's four IDX files (load_mnist), or the folder above `mnist/`, or above one other such folder;
               such a folder without the files of labels: all labels are −1;
-              a folder of PNG and JPEG files, a .npy file, or one IDX file of images (load_images)
+              a folder of PNG and JPEG files, a .npy file, or one IDX file of images (load_images);
+              TFD_48x48.mat, or its folder (load_tfd)
     size      for images in PNG, JPEG, .npy or one IDX file: crop and resize them to size × size
     download  whether MNIST may be downloaded where no data are named
 
@@ -34,6 +37,8 @@ def load_data(data: str | os.PathLike[str] | None = None, *, size: int | None = 
     path = Path(data)
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder{_nearest(path)}: check the name")
+    if path.suffix == ".mat" or (path / FACES).is_file():
+        return _of_size(load_tfd(path), size)
     if not path.is_dir():
         return load_images(path, size=size)
     for folder in path, path / "mnist":
