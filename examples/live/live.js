@@ -88,7 +88,6 @@ function theme() {
   root.colorScheme = (root.colorScheme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
   recolour();
 }
-
 const one = (what) => () => { run(false); advance({[what]: 1}); };
 const ACTIONS = {n: one("lines"), i: one("iterations"), p: () => run(!running), r: () => begin(state ? state.settings : {}), t: theme,
   "+": () => speed(1), "-": () => speed(-1)};
@@ -137,7 +136,6 @@ function show() {
   $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
   Object.values(numbers).forEach((value, i) => { $("numbers").children[i].lastChild.textContent = format(value); });
 }
-
 function showSettings(key) { // in the address and the controls, and whether they are a situation's
   const {settings, unused} = state, other = Object.entries(settings).filter(([name, value]) => value !== page.bounds[name].default);
   $("settings").dataset.shown = key;
@@ -154,7 +152,6 @@ function showSettings(key) { // in the address and the controls, and whether the
     $("why").hidden = false; // and stays, since it says what to change
   });
 }
-
 function showCode() {
   const [outer, step] = Object.keys(state.here), {outer: old, inner} = $("code").dataset;
   const first = outer.startsWith("Sim") ? "Simultaneous.simultaneous_step" : "GAN.discriminator_step";
@@ -166,7 +163,6 @@ function showCode() {
   Object.entries(state.here).forEach(([name, line], i, all) => mark(name, line, i === all.length - 1 ? "next" : "inside"));
   if (state.ran) mark(...state.ran, "ran");
 }
-
 function list(id, name) { // the source of a function
   if ($(id).dataset.name === name) return;
   $(id).dataset.name = $("code").dataset[id] = name;
@@ -179,7 +175,6 @@ function list(id, name) { // the source of a function
     return item;
   }));
 }
-
 function change({name, shape, norm, low, high, counts, value, text, new: isNew}) {
   const item = within(make("li"), make("code", name));
   if (!shape) return within(item, make("span", text ?? (isNew ? "= " : "moved by ") + format(value)));
@@ -251,7 +246,6 @@ class Axes {
     for (const [y, words, name] of this.ends) this.text(words, this.w - this.right + 6, y, name);
   }
 }
-
 function overTime(id, curves, range = null, log = false) {
   const height = (value) => value === null || value === undefined || (log && value <= 0) ? null : log ? Math.log10(value) : value;
   const lines = curves.map(([key]) => history.map((row) => [row.iteration, height(row[key])]));
