@@ -197,8 +197,10 @@ matchMedia("(prefers-color-scheme: dark)").onchange = onresize = recolour;
 class Axes {
   constructor(canvas, [x0, x1], [y0, y1], {right = 62, left = 36, bottom = 18, top = 8} = {}) {
     const scale = devicePixelRatio, w = canvas.clientWidth, h = canvas.clientHeight, pen = canvas.getContext("2d");
-    Object.assign(canvas, {width: Math.round(w * scale), height: Math.round(h * scale)}); // which clears it
-    Object.assign(pen, {font: "12px system-ui, sans-serif", textBaseline: "middle"}).scale(scale, scale);
+    if (canvas.width !== Math.round(w * scale) || canvas.height !== Math.round(h * scale))
+      Object.assign(canvas, {width: Math.round(w * scale), height: Math.round(h * scale)});
+    Object.assign(pen, {font: "12px system-ui, sans-serif", textBaseline: "middle"}).setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, w, h);
     Object.assign(this, {pen, w, h, x0, x1, right, left, ends: []});
     this.X = (x) => left + (x - x0) / (x1 - x0) * (w - left - right);
     this.Y = (y) => top + (y1 - y) / (y1 - y0) * (h - top - bottom);
@@ -260,7 +262,6 @@ function overTime(id, curves, range = null, log = false) {
   curves.forEach(([, words, name, dash], i) => a.curve(lines[i], words, name, {dash}));
   a.names();
 }
-
 function draw() {
   const caption = PICTURES[state.game](state.picture);
   if ($("caption").dataset.game !== state.game)
