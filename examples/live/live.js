@@ -11,7 +11,7 @@ const SPEEDS = [ // the slider's positions: words; milliseconds from one picture
 const KEPT = 900; // points of a curve
 
 let page = null, state = null; // the first answer of a game, with the source, bounds and situations; and the last answer
-let history = [], pictures = [], running = false, busy = false, due = 0;
+let history = [], pictures = [], running = false, busy = false, due = 0, shown = 0;
 
 // ---- The server
 
@@ -34,7 +34,6 @@ async function ask(name, body) { // true if it was answered; one request at a ti
 }
 
 const problem = (text) => { Object.assign($("problem"), {hidden: !text, textContent: text}); if (text) run(false); };
-
 async function begin(settings) { // a new game
   run(false);
   $("status").textContent = "starting …";
@@ -48,7 +47,6 @@ async function begin(settings) { // a new game
 
 const advance = async (what) => { if (page && await ask("step", {session: page.session, ...what})) show(); };
 const leave = ({session}) => navigator.sendBeacon("close", new Blob([JSON.stringify({session})], {type: "application/json"}));
-
 function settingsOf(fragment) { // behind the address's # are the settings that differ from the defaults
   return Object.fromEntries([...new URLSearchParams(fragment.slice(1))].map(([name, text]) => [name, text.trim() && isFinite(text) ? Number(text) : text]));
 }
@@ -72,11 +70,11 @@ $("settings").onchange = ({target}) => {
   advance({settings: {...state.settings, [target.name]: value}});
 };
 $("settings").onsubmit = (event) => event.preventDefault();
-
 function run(on) {
   [running, due, pictures] = [on, 0, []];
   $("run").firstChild.textContent = on ? "pause" : "run";
   $("run").setAttribute("aria-pressed", on);
+  if (!on && page) show();
 }
 
 function speed(step) {
@@ -126,14 +124,15 @@ function show() {
   if ($("numbers").dataset.game !== state.game)
     $("numbers").replaceChildren(...Object.keys(numbers).map((name) => within(make("div"), make("dt", name), make("dd"))));
   $("numbers").dataset.game = state.game;
-  draw(); // before the text changes: a canvas asks for its size, and that lays out the page
+  const whole = !running || shown++ % 4 === 0; // while it runs, the curves and the changes are drawn at every fourth picture
+  draw(whole); // before the text changes: a canvas asks for its size, and that lays out the page
   $("waiting").hidden = !state.waiting;
   pictures = [...pictures.filter((time) => time > now - 2000), now];
   const rate = Math.round((pictures.length - 1) / (now - pictures[0]) * 1000);
   $("status").textContent = `iteration ${iteration}` + (running && pictures.length > 20 ? `, ${rate} pictures a second` : "");
   showCode();
   $("unit").textContent = state.unit;
-  $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
+  if (whole) $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
   Object.values(numbers).forEach((value, i) => { $("numbers").children[i].lastChild.textContent = format(value); });
 }
 function showSettings(key) { // in the address and the controls, and whether they are a situation's
@@ -262,11 +261,12 @@ function overTime(id, curves, range = null, log = false) {
   curves.forEach(([, words, name, dash], i) => a.curve(lines[i], words, name, {dash}));
   a.names();
 }
-function draw() {
+function draw(whole = true) {
   const caption = PICTURES[state.game](state.picture);
   if ($("caption").dataset.game !== state.game)
     $("caption").replaceChildren(...caption.map((part) => typeof part === "string" ? part : make("b", part[0], {className: part[1]})));
   $("caption").dataset.game = state.game;
+  if (!whole) return;
   overTime("costs", [["V", "V", "ink"], ["J(D)", "J(D)", "d", [6, 3]], ["J(G)", "J(G)", "g", [2, 2]]]);
   overTime("opinions", [["D(x)", "D(x)", "ink"], ["D(G(z))", "D(G(z))", "g", [2, 2]]], [0, 1]);
   overTime("gradients", [["‖∇J(D)‖", "D", "d", [6, 3]], ["‖∇J(G)‖", "G", "g"]], null, true);
