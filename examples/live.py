@@ -651,6 +651,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = 30  # seconds for the next request, or the rest of one
+    wbufsize, disable_nagle_algorithm = -1, True  # an answer leaves at once, in one piece
     server: "Server"
 
     def do_GET(self) -> None:

@@ -5,15 +5,13 @@ const $ = (id) => document.getElementById(id);
 const make = (tag, text = "", fields = {}) => Object.assign(document.createElement(tag), {textContent: text}, fields);
 const within = (parent, ...children) => { parent.append(...children); return parent; };
 const SPEEDS = [ // the slider's positions: words; milliseconds from one picture to the next; what runs in between
-  ["1 line a second", 1000, {lines: 1}], ["4 lines a second", 250, {lines: 1}], ["15 lines a second", 66, {lines: 1}],
-  ["1 iteration a picture", 25, {iterations: 1}], ["3 iterations a picture", 25, {iterations: 3}],
-  ["10 iterations a picture", 25, {iterations: 10}], ["30 iterations a picture", 25, {iterations: 30}],
+  ...[1, 4, 15].map((n) => [`${n} line${n > 1 ? "s" : ""} a second`, 1000 / n, {lines: 1}]),
+  ...[1, 3, 10, 30].map((n) => [`${n} iteration${n > 1 ? "s" : ""} a picture`, 25, {iterations: n}]),
 ];
 const KEPT = 900; // points of a curve
 
-let page = null; // the first answer of a game: its name, the source, the bounds of the settings, the situations
-let state = null; // the last answer
-let history = [], pictures = [], running = false, busy = false, due = 0;
+let page = null, state = null; // the first answer of a game, with the source, bounds and situations; and the last answer
+let history = [], pictures = [], running = false, busy = false, due = 0, shown = 0;
 
 // ---- The server
 
@@ -35,11 +33,7 @@ async function ask(name, body) { // true if it was answered; one request at a ti
   }
 }
 
-function problem(text) {
-  Object.assign($("problem"), {hidden: !text, textContent: text});
-  if (text) run(false);
-}
-
+const problem = (text) => { Object.assign($("problem"), {hidden: !text, textContent: text}); if (text) run(false); };
 async function begin(settings) { // a new game
   run(false);
   $("status").textContent = "starting …";
@@ -51,12 +45,8 @@ async function begin(settings) { // a new game
   show();
 }
 
-async function advance(what) {
-  if (page && await ask("step", {session: page.session, ...what})) show();
-}
-
+const advance = async (what) => { if (page && await ask("step", {session: page.session, ...what})) show(); };
 const leave = ({session}) => navigator.sendBeacon("close", new Blob([JSON.stringify({session})], {type: "application/json"}));
-
 function settingsOf(fragment) { // behind the address's # are the settings that differ from the defaults
   return Object.fromEntries([...new URLSearchParams(fragment.slice(1))].map(([name, text]) => [name, text.trim() && isFinite(text) ? Number(text) : text]));
 }
@@ -80,31 +70,27 @@ $("settings").onchange = ({target}) => {
   advance({settings: {...state.settings, [target.name]: value}});
 };
 $("settings").onsubmit = (event) => event.preventDefault();
-
 function run(on) {
-  running = on;
-  [due, pictures] = [0, []];
+  [running, due, pictures] = [on, 0, []];
   $("run").firstChild.textContent = on ? "pause" : "run";
   $("run").setAttribute("aria-pressed", on);
+  if (!on && page) show();
 }
 
 function speed(step) {
   $("speed").value = Number($("speed").value) + step;
   $("rate").textContent = SPEEDS[$("speed").value][0];
 }
-
 function theme() {
   const root = document.documentElement.style, dark = matchMedia("(prefers-color-scheme: dark)").matches;
   root.colorScheme = (root.colorScheme || (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
   recolour();
 }
-
 const one = (what) => () => { run(false); advance({[what]: 1}); };
 const ACTIONS = {n: one("lines"), i: one("iterations"), p: () => run(!running), r: () => begin(state ? state.settings : {}), t: theme,
   "+": () => speed(1), "-": () => speed(-1)};
 for (const [id, key] of Object.entries({line: "n", iteration: "i", run: "p", reset: "r", theme: "t"})) $(id).onclick = ACTIONS[key];
-$("speed").oninput = () => speed(0);
-speed(0);
+$("speed").oninput = () => speed(0); speed(0);
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input[type=number]")) return;
@@ -131,12 +117,28 @@ const format = (value) => value === null || value === undefined ? "–" : Number
   : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(4);
 
 function show() {
-  const {settings, numbers, iteration, changed, unused} = state, now = performance.now();
-  const other = Object.entries(settings).filter(([name, value]) => value !== page.bounds[name].default);
-  window.history.replaceState(null, "", "#" + new URLSearchParams(other));
-  if (history.at(-1)?.iteration === iteration) history.pop();
-  history.push({iteration, ...numbers});
+  const {numbers, iteration, changed} = state, now = performance.now(), key = JSON.stringify([state.settings, state.unused]);
+  if (key !== $("settings").dataset.shown) showSettings(key);
+  history = [...history.filter((row) => row.iteration !== iteration), {iteration, ...numbers}];
   if (history.length > KEPT) history = history.filter((_, i) => i % 2 === 0 || i === history.length - 1);
+  if ($("numbers").dataset.game !== state.game)
+    $("numbers").replaceChildren(...Object.keys(numbers).map((name) => within(make("div"), make("dt", name), make("dd"))));
+  $("numbers").dataset.game = state.game;
+  const whole = !running || shown++ % 4 === 0; // while it runs, the curves and the changes are drawn at every fourth picture
+  draw(whole); // before the text changes: a canvas asks for its size, and that lays out the page
+  $("waiting").hidden = !state.waiting;
+  pictures = [...pictures.filter((time) => time > now - 2000), now];
+  const rate = Math.round((pictures.length - 1) / (now - pictures[0]) * 1000);
+  $("status").textContent = `iteration ${iteration}` + (running && pictures.length > 20 ? `, ${rate} pictures a second` : "");
+  showCode();
+  $("unit").textContent = state.unit;
+  if (whole) $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
+  Object.values(numbers).forEach((value, i) => { $("numbers").children[i].lastChild.textContent = format(value); });
+}
+function showSettings(key) { // in the address and the controls, and whether they are a situation's
+  const {settings, unused} = state, other = Object.entries(settings).filter(([name, value]) => value !== page.bounds[name].default);
+  $("settings").dataset.shown = key;
+  window.history.replaceState(null, "", "#" + new URLSearchParams(other));
   for (const control of $("settings").elements) {
     control.disabled = unused.includes(control.name);
     if (control !== document.activeElement || control.tagName === "SELECT") control.value = settings[control.name];
@@ -148,18 +150,7 @@ function show() {
     $("why").replaceChildren(why + " ", make("cite", `examples/GUIDE.md, “${section}”`));
     $("why").hidden = false; // and stays, since it says what to change
   });
-  $("waiting").hidden = !state.waiting;
-  pictures = [...pictures.filter((time) => time > now - 2000), now];
-  const rate = Math.round((pictures.length - 1) / (now - pictures[0]) * 1000);
-  $("status").textContent = `iteration ${iteration}` + (running && pictures.length > 20 ? `, ${rate} pictures a second` : "");
-  showCode();
-  $("unit").textContent = state.unit;
-  $("changed").replaceChildren(...(changed.length ? changed.map(change) : [make("li", "nothing")]));
-  $("numbers").replaceChildren(...Object.entries(numbers).map(([name, value]) =>
-    within(make("div"), make("dt", name), make("dd", format(value)))));
-  draw();
 }
-
 function showCode() {
   const [outer, step] = Object.keys(state.here), {outer: old, inner} = $("code").dataset;
   const first = outer.startsWith("Sim") ? "Simultaneous.simultaneous_step" : "GAN.discriminator_step";
@@ -171,7 +162,6 @@ function showCode() {
   Object.entries(state.here).forEach(([name, line], i, all) => mark(name, line, i === all.length - 1 ? "next" : "inside"));
   if (state.ran) mark(...state.ran, "ran");
 }
-
 function list(id, name) { // the source of a function
   if ($(id).dataset.name === name) return;
   $(id).dataset.name = $("code").dataset[id] = name;
@@ -184,7 +174,6 @@ function list(id, name) { // the source of a function
     return item;
   }));
 }
-
 function change({name, shape, norm, low, high, counts, value, text, new: isNew}) {
   const item = within(make("li"), make("code", name));
   if (!shape) return within(item, make("span", text ?? (isNew ? "= " : "moved by ") + format(value)));
@@ -198,18 +187,19 @@ function change({name, shape, norm, low, high, counts, value, text, new: isNew})
 
 let colours = {};
 function colour(name) { // of the style sheet, in the present theme
-  $("probe").style.color = `var(--${name})`;
+  if (!colours[name]) $("probe").style.color = `var(--${name})`;
   return colours[name] ??= getComputedStyle($("probe")).color;
 }
 const recolour = () => { colours = {}; if (state) draw(); };
-matchMedia("(prefers-color-scheme: dark)").onchange = recolour;
-addEventListener("resize", recolour);
+matchMedia("(prefers-color-scheme: dark)").onchange = onresize = recolour;
 
 class Axes {
   constructor(canvas, [x0, x1], [y0, y1], {right = 62, left = 36, bottom = 18, top = 8} = {}) {
     const scale = devicePixelRatio, w = canvas.clientWidth, h = canvas.clientHeight, pen = canvas.getContext("2d");
-    Object.assign(canvas, {width: Math.round(w * scale), height: Math.round(h * scale)}); // which clears it
-    Object.assign(pen, {font: "12px system-ui, sans-serif", textBaseline: "middle"}).scale(scale, scale);
+    if (canvas.width !== Math.round(w * scale) || canvas.height !== Math.round(h * scale))
+      Object.assign(canvas, {width: Math.round(w * scale), height: Math.round(h * scale)});
+    Object.assign(pen, {font: "12px system-ui, sans-serif", textBaseline: "middle"}).setTransform(scale, 0, 0, scale, 0, 0);
+    pen.clearRect(0, 0, w, h);
     Object.assign(this, {pen, w, h, x0, x1, right, left, ends: []});
     this.X = (x) => left + (x - x0) / (x1 - x0) * (w - left - right);
     this.Y = (y) => top + (y1 - y) / (y1 - y0) * (h - top - bottom);
@@ -235,8 +225,7 @@ class Axes {
   arrow(xa, ya, xb, yb, name, head = 4, width = 1) {
     const [x, y, u, v] = [this.X(xa), this.Y(ya), this.X(xb), this.Y(yb)], angle = Math.atan2(v - y, u - x);
     const wing = (turn) => [u + head * Math.cos(angle + turn), v + head * Math.sin(angle + turn)];
-    this.pen.beginPath();
-    this.pen.moveTo(x, y);
+    this.pen.beginPath(); this.pen.moveTo(x, y);
     for (const point of [[u, v], wing(2.6), [u, v], wing(-2.6)]) this.pen.lineTo(...point);
     Object.assign(this.pen, {strokeStyle: colour(name), lineWidth: width}).stroke();
   }
@@ -258,7 +247,6 @@ class Axes {
     for (const [y, words, name] of this.ends) this.text(words, this.w - this.right + 6, y, name);
   }
 }
-
 function overTime(id, curves, range = null, log = false) {
   const height = (value) => value === null || value === undefined || (log && value <= 0) ? null : log ? Math.log10(value) : value;
   const lines = curves.map(([key]) => history.map((row) => [row.iteration, height(row[key])]));
@@ -269,15 +257,16 @@ function overTime(id, curves, range = null, log = false) {
   const start = history[0].iteration, last = Math.max(history.at(-1).iteration, start + 10);
   const a = new Axes($(id), [start, last], [low, high]);
   for (const y of [low, (low + high) / 2, high]) if (!log || y % 1 === 0) a.rule(y, log ? `1e${y}` : +y.toPrecision(2));
-  a.text(start, a.X(start), a.h - 7);
-  a.text(`iteration ${last}`, a.X(last), a.h - 7, "quiet", "right");
+  a.text(start, a.X(start), a.h - 7); a.text(`iteration ${last}`, a.X(last), a.h - 7, "quiet", "right");
   curves.forEach(([, words, name, dash], i) => a.curve(lines[i], words, name, {dash}));
   a.names();
 }
-
-function draw() {
-  $("caption").replaceChildren(...PICTURES[state.game](state.picture).map((part) =>
-    typeof part === "string" ? part : make("b", part[0], {className: part[1]})));
+function draw(whole = true) {
+  const caption = PICTURES[state.game](state.picture);
+  if ($("caption").dataset.game !== state.game)
+    $("caption").replaceChildren(...caption.map((part) => typeof part === "string" ? part : make("b", part[0], {className: part[1]})));
+  $("caption").dataset.game = state.game;
+  if (!whole) return;
   overTime("costs", [["V", "V", "ink"], ["J(D)", "J(D)", "d", [6, 3]], ["J(G)", "J(G)", "g", [2, 2]]]);
   overTime("opinions", [["D(x)", "D(x)", "ink"], ["D(G(z))", "D(G(z))", "g", [2, 2]]], [0, 1]);
   overTime("gradients", [["‖∇J(D)‖", "D", "d", [6, 3]], ["‖∇J(G)‖", "G", "g"]], null, true);
@@ -298,9 +287,7 @@ const PICTURES = { // each draws its game, and returns the caption
     from.forEach((z, i) => a.arrow(z * reach, -0.46, to[i], -0.16, "quiet"));
     a.curve(on(D_star), "D* of Eq. 2", "star", {width: 1.5});
     a.curve(on(p_data, 2), "p_data", "ink", {dash: [2, 3]});
-    a.curve(on(p_g, 2), "p_g", "g");
-    a.curve(on(D), "D", "d", {dash: [7, 4]});
-    a.names();
+    a.curve(on(p_g, 2), "p_g", "g"); a.curve(on(D), "D", "d", {dash: [7, 4]}); a.names();
     return [["D", "d"], " says how likely x is from the data; ", ["D*", "star"], " is the best D against this G. ", ["p_data", "ink"],
       " and ", ["p_g", "g"], " are drawn at twice their height. Arrows lead from z to x = G(z)."];
   },
@@ -327,21 +314,19 @@ const PICTURES = { // each draws its game, and returns the caption
   },
   bilinear({orbit}) {
     const reach = 1.25 * Math.max(0.5, ...orbit.flat().map(Math.abs)), a = square(reach), [x, y] = orbit.at(-1);
-    a.path([[-9 * reach, 0], [9 * reach, 0]], "rule");
-    a.path([[0, -reach], [0, reach]], "rule");
+    for (const end of [[9 * reach, 0], [0, reach]]) a.path([end.map((each) => -each), end], "rule");
     a.path(orbit, "ink", {width: 1.5});
     a.arrow(x, y, x - 0.3 * y, y, "g", 7, 2.5);
     a.arrow(x, y, x, y + 0.3 * x, "d", 7, 2.5);
-    a.text("x, of G", a.w - 8, a.Y(0) - 10, "g", "right");
-    a.text("y, of D", a.X(0) + 8, 10, "d");
+    a.text("x, of G", a.w - 8, a.Y(0) - 10, "g", "right"); a.text("y, of D", a.X(0) + 8, 10, "d");
     return ["V = xy. ", ["G", "g"], " has only the number x, and makes V small. ", ["D", "d"],
       " has only y, and makes V large. The thick arrows are what each wants now. Only at (0, 0) would both rest."];
   },
 };
 
-addEventListener("hashchange", () => begin(settingsOf(location.hash)));
-addEventListener("pagehide", () => page && leave(page));
-addEventListener("pageshow", (event) => event.persisted && location.reload()); // its game was closed
+onhashchange = () => begin(settingsOf(location.hash));
+onpagehide = () => page && leave(page);
+onpageshow = (event) => event.persisted && location.reload(); // its game was closed
 begin(settingsOf(location.hash)).then(() => {
   const refused = $("problem").textContent;
   if (!page) begin({}).then(() => problem(refused));

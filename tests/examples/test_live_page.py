@@ -301,31 +301,45 @@ def test_nothing_hangs_over_the_edge(width, window):
     )
 
 
-def memory(pid):
-    """Resident memory of a process, in MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def megabytes(process):
+    """Resident memory of a process."""
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def seconds(process):
+    """Time that a process has computed."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("minutes", [float(os.environ.get("TINYGAN_SOAK_MINUTES", "10"))])
-def test_memory_is_flat_while_it_runs(minutes, window, capsys):
-    page = window("#game=ring&units=64&prior=gaussian&eta_g=0.0125&eta_d=0.1&momentum=0.5")
-    protocol = page.context.new_cdp_session(page)
-    protocol.send("Performance.enable")
+def test_memory_is_flat_while_it_runs_for_ten_minutes(chromium, capsys):
+    """SOAK=0.1 does a tenth. The listeners of open_page would keep each request, so this page has none."""
+    half = 300_000 * float(os.environ.get("SOAK", "1"))
+    settings = "game=ring&units=64&prior=gaussian&eta_g=0.0125&eta_d=0.1&momentum=0.5"
+    command = [sys.executable, "-u", str(EXAMPLES / "live.py"), "--port", "0", "--no-browser", settings]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=ENVIRONMENT, text=True) as process:
+        page = chromium.new_page()
+        page.goto(process.stdout.readline().strip())
+        page.wait_for_selector("#numbers dd")
+        protocol = page.context.new_cdp_session(page)
+        protocol.send("Performance.enable")
 
-    def heap():
-        protocol.send("HeapProfiler.collectGarbage")
-        metrics = {each["name"]: each["value"] for each in protocol.send("Performance.getMetrics")["metrics"]}
-        return metrics["JSHeapUsedSize"] / 1e6
+        def memory():
+            protocol.send("HeapProfiler.collectGarbage")
+            metrics = {each["name"]: each["value"] for each in protocol.send("Performance.getMetrics")["metrics"]}
+            return megabytes(process), metrics["JSHeapUsedSize"] / 1e6
 
-    page.keyboard.press("p")
-    page.wait_for_timeout(minutes * 6000)  # a tenth, to fill what is bounded
-    before, cpu, started = (memory(os.getpid()), heap()), time.process_time(), time.monotonic()
-    page.wait_for_timeout(minutes * 54000)
-    after, share = (memory(os.getpid()), heap()), (time.process_time() - cpu) / (time.monotonic() - started)
-    status = page.inner_text("#status")
+        page.keyboard.press("p")
+        page.wait_for_timeout(half)  # to fill what is bounded
+        before, computed, started = memory(), seconds(process), time.monotonic()
+        page.wait_for_timeout(half)
+        after, share = memory(), (seconds(process) - computed) / (time.monotonic() - started)
+        status = page.inner_text("#status")
+        page.close()
+        process.terminate()
     with capsys.disabled():
         print(f"\n{status}; {share:.0%} of a core; MB of Python, of the page: {before} → {after}")
-    assert after[0] < before[0] + 10
-    assert after[1] < before[1] + 5
+    assert after[0] < before[0] + 5
+    assert after[1] < before[1] + 2
     assert share < 1
