@@ -40,13 +40,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import strict_cupy
-from helpers import SMALL, SMALL_DCGAN, idx, write_mnist
+from helpers import NO_GPU, SMALL, SMALL_DCGAN, idx, write_mnist
 
 import tinygan.run
-from tinygan.backend import cupy_problem, get_backend
-
-# Without a GPU the rows for CuPy are left out: as skipped tests, over a thousand, they took seconds. The last lines say so.
-NO_GPU = cupy_problem()
+from tinygan.backend import get_backend
 
 # What is imported and collected stays to the end, a million objects: Python's collector need not walk them again and again.
 gc.disable()

@@ -32,6 +32,10 @@ from tinygan import (
     Tanh,
     Uniform,
 )
+from tinygan.backend import cupy_problem
+
+NO_GPU = cupy_problem()
+"""Why no test can run on a GPU, or None. Then the rows for CuPy are left out: a thousand skipped tests took seconds."""
 
 LAYERS = {
     "Linear": lambda: Linear(4, 3, bias=0.1),

@@ -9,8 +9,7 @@ tests of layers run on small arrays. Here the arrays are as large as the paper's
 
 import numpy as np
 import pytest
-from conftest import NO_GPU
-from helpers import SameDraws, game, same_streams
+from helpers import NO_GPU, SameDraws, game, same_streams
 from strict_cupy import host
 
 from tinygan import (
