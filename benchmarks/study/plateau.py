@@ -3,12 +3,14 @@
     python benchmarks/study/plateau.py start                            signals and changes at the start, and a picture
     python benchmarks/study/plateau.py flow --scale 16 --faster 50      train, with η × 50, until V is off −log 4
     python benchmarks/study/plateau.py search --discriminator-gain 1    train with a departure, and see what becomes of it
+    python benchmarks/study/plateau.py run RUN                          take in a run of examples/cifar10.py
     python benchmarks/study/plateau.py tables                           write the tables of PLATEAU.md
 
-With --record the first three write a record into benchmarks/results/plateau.json. PLATEAU.md says what was found.
+With --record the first four write a record into benchmarks/results/plateau.json. PLATEAU.md says what was found.
 """
 
 import argparse
+import json
 import shlex
 import sys
 import time
@@ -22,6 +24,7 @@ from records import RESULTS, filled, keep_record, markdown_table, read_records
 from tinygan import GAN, Adam, Dropout, Streams, Trainer, load_cifar10, recipes, run, value_function
 from tinygan.backend import Array, write_atomically
 from tinygan.datasets import Dataset, contrast_pixels, normalise_contrast
+from tinygan.figures import read_metrics
 from tinygan.images import image_grid, save_png
 from tinygan.layers import Layer
 from tinygan.network import Network
@@ -197,6 +200,28 @@ def flow(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
     return facts | {"rows": rows, "gone": gone, "minutes": round(minutes, 2)}
 
 
+# ---- The recipe itself
+
+
+def of_run(folder: Path) -> dict[str, Any]:
+    """What metrics.csv and run.json say of a run of the recipe: V, D(x) and D(G(z)) after each epoch, as far as it has got."""
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    configuration, metrics = facts["configuration"], read_metrics(folder)
+    iterations = configuration["train"] // configuration["batch_size"]  # of one epoch
+    names = "value", "D_x", "D_G_z"
+    rows = [{"iteration": iterations * int(row["epoch"])} | {name: row[name] for name in names} for row in metrics]
+    return {
+        "scale": configuration["scale"],
+        "seed": configuration["seed"],
+        "iterations": iterations,
+        "rows": rows,
+        "minutes": round(sum(row["seconds"] for row in metrics) / 60, 1),
+        "data": configuration["data"],
+        "commit": facts["environment"]["commit"],
+        "command": f"python examples/cifar10.py --model {configuration['model']} --seed {configuration['seed']} --data DIR",
+    }
+
+
 # ---- The search
 
 
@@ -251,8 +276,8 @@ def momentum_of(record: dict[str, Any]) -> str:
 
 def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The tables of PLATEAU.md."""
-    at_start, flows, tries = ([r for r in records if r["what"] == what] for what in ("start", "flow", "search"))
-    rows: dict[str, list[list[Any]]] = {"start": [], "flow": [], "search": []}
+    at_start, flows, runs, tries = ([r for r in records if r["what"] == what] for what in ("start", "flow", "run", "search"))
+    rows: dict[str, list[list[Any]]] = {"start": [], "flow": [], "run": [], "search": []}
     for record in at_start:
         for name, net in record["networks"].items():
             stages = [stage for stage in net["stages"] if stage["stage"].startswith(("linear", "conv", "deconv", "maxout"))]
@@ -269,6 +294,11 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
         ends = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
         sizes = f"{record['scale']:g}", record["batch_size"], momentum_of(record), f"{c:g}"
         rows["flow"].append([*sizes, seen, ends, f"{record['minutes']:.1f}"])
+    for record in runs:
+        for row in record["rows"][3::4] + record["rows"][-1:] * (len(record["rows"]) % 4 > 0):
+            epoch = row["iteration"] // record["iterations"]
+            numbers = f"{row['value'] + np.log(4):.2g}", f"{row['D_x']:.4f}", f"{row['D_G_z']:.4f}"
+            rows["run"].append([record["seed"], epoch, f"{row['iteration']:,}", *numbers])
     for record in tries:
         d, first, last = record["departure"], record["rows"][0], record["rows"][-1]
         game = f"{last['D_x']:.2f}, {last['D_G_z']:.2f}"
@@ -290,6 +320,7 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
     columns = {
         "start": ("weights", "spread of the layer's outputs", "‖∇W‖", "η‖∇W‖/‖W‖"),
         "flow": ("scale", "m", "μ", "c", "iterations of the plateau, × c", "then D(x), D(G(z))", "minutes"),
+        "run": ("seed", "epoch", "iterations", "V + log 4", "D(x)", "D(G(z))"),
         "search": (
             *(
                 "name",
@@ -313,7 +344,8 @@ def tables(records: Sequence[dict[str, Any]]) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("what", choices=("start", "flow", "search", "tables"))
+    add("what", choices=("start", "flow", "run", "search", "tables"))
+    add("folder", nargs="?", type=Path, metavar="RUN", help="run: the folder that cifar10.py has written")
     add("--data", metavar="DIR", help="folder of CIFAR-10's files (default: found, else downloaded)")
     add("--scale", type=float, default=1.0)
     add("--seed", type=int, default=0)
@@ -335,6 +367,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "tables":
         return run.write_text(PAGE, filled(PAGE, tables(read_records(RECORDS))))
+    if args.what == "run":
+        if args.folder is None:
+            parser.error("run needs the folder of a run: plateau.py run RUN")
+        record = {"what": "run"} | of_run(args.folder)
+        return keep_record(RECORDS, record, ("command",)) if args.record else print(record)
     dataset = load_cifar10(args.data)
     began = time.perf_counter()
     record = {"start": start, "flow": flow, "search": search}[args.what](args, dataset)
