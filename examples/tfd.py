@@ -26,21 +26,17 @@ from tinygan import (
     Streams,
     Trainer,
     bias_from_marginals,
-    generate,
     get_backend,
     load_checkpoint,
     load_tfd,
-    random_generator,
     recipes,
     run,
-    to_host,
 )
 from tinygan.backend import Array, write_atomically
-from tinygan.images import enlarge, image_grid, neighbour_grid, save_png
+from tinygan.images import image_grid
 from tinygan.parallel import distribute
 
 PICTURE, COLUMNS = 100, 10  # samples in a picture, and images in a row
-NEAREST = 72  # samples in nearest.png, beside each ninth the training face nearest to it
 SMOKE_SCALE = 40.0
 
 
@@ -131,10 +127,6 @@ def program() -> None:
         title = f"{dataset.name}, stage {args.stage}, {args.variant}, seed {args.seed}"
         folder.finish(title, {"evaluation": results} | reading)
         run.tell(results)  # only now: the results are written, whatever happens to the words
-        fair = to_host(generate(generator, NEAREST, random_generator(xp, args.seed, "nearest")))
-        grid = neighbour_grid(fair, dataset.train.images, dataset.image_shape, COLUMNS)
-        save_png(folder.folder / "nearest.png", enlarge(grid, args.enlarge))
-        print(f"{folder.folder / 'nearest.png'}: a frame holds the training face nearest to the sample on its left")
         print(reading["reading"])
 
 

@@ -54,7 +54,7 @@ from tinygan.errors import CheckpointError, DataError, TinyganError
 from tinygan.parzen import ParzenWarning, evaluate
 from tinygan.run import COLUMNS
 
-FEW, MANY = 30, 2500
+FEW, MANY = 12, 2500
 SECONDS = 20  # an input that takes longer hangs
 BYTES = 8_000_000  # of Python and NumPy; the files have a few kB
 

@@ -25,7 +25,7 @@ from tinygan import (
     check_layer,
 )
 
-pytestmark = pytest.mark.gradcheck
+pytestmark = [pytest.mark.gradcheck, pytest.mark.slow]  # the checker judges a hundred layers that are wrong on purpose
 
 CASES = {}
 """By name: the function of `wrong`, the input, and the facts that one message names."""

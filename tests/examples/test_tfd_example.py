@@ -76,8 +76,8 @@ def test_a_run_has_two_stages_and_a_score_of_five_folds(train, call, faces, caps
     assert result["standard_error"] == pytest.approx((((scores - scores.mean()) ** 2).sum() / 4 / 5) ** 0.5)
     for fold in expected:
         assert f"{fold['log_likelihood']:.1f}" in out
-    with Image.open(folder / "nearest.png") as picture:
-        assert picture.size == (2 + 10 * 50, 2 + 8 * 50)
+    with Image.open(folder / "neighbours.png") as picture:
+        assert picture.size == (2 + 10 * 50, 2 + 6 * 50)
     call(tfd.program, "--evaluate", folder, "--backend", "numpy")
     again = json.loads((folder / "checkpoint.evaluation.json").read_text(encoding="utf-8"))
     assert again["evaluation"] == facts["results"]["evaluation"]
