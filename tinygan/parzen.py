@@ -159,9 +159,12 @@ class ParzenWindow:
         """log p(x) for every σ, from one pass over the distances: (len(sigmas), m), float64.
 
         Several ranks divide the blocks of rows, and the σ where there are fewer blocks than ranks. A block is the same on any
-        number of ranks, and so are the digits.
+        number of ranks, and so are the digits. Raises BackendError unless all ranks have the same samples, rows and σ.
         """
         xp = self._xp
+        if ranks is not None:
+            samples = {f"samples (block {i})": block for i, block in enumerate(self._blocks)}
+            ranks.require_same(samples | {"rows to score": x, "σ": repr([float(sigma) for sigma in sigmas])})
         # These buffers are used for every block: with new memory for each, the arithmetic takes 40 % longer.
         buffers = xp.empty((2, min(BLOCK, len(x)) * min(BLOCK, self.n_samples)), self._dtype)
         starts = range(0, len(x), BLOCK)
@@ -216,7 +219,7 @@ def select_sigma(samples: Array, validation: Array, sigmas: Sequence[float], ran
     Raises     ArgumentError, as ParzenWindow
     Warns      SigmaEdgeWarning, FewSamplesWarning, RangeWarning
 
-    ranks      the processes that divide the work (ranks.world()): all of them call this, with the same arrays
+    ranks      the processes that divide the work (ranks.world()): all call this. Different arrays are a BackendError
 
     The distances do not depend on σ, so they are computed once. The authors use AUTHORS_SIGMAS and the first 1,000
     validation images of MNIST.

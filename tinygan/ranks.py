@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tinygan.backend import Array, get_array_module, to_device, to_host
 from tinygan.errors import ArgumentError, BackendError, TinyganError
 
@@ -55,8 +57,8 @@ class Ranks:
 
     def require_same(self, values: Mapping[str, Any]) -> None:
         """Raise BackendError unless all ranks have the same bytes: arrays, or texts, by name. Digests are compared."""
-        contiguous = {name: v.encode() if isinstance(v, str) else to_host(v).data for name, v in values.items()}
-        found = self.comm.allgather({name: hashlib.sha256(data).hexdigest() for name, data in contiguous.items()})
+        data = {name: v.encode() if isinstance(v, str) else np.ascontiguousarray(to_host(v)).data for name, v in values.items()}
+        found = self.comm.allgather({name: hashlib.sha256(each).hexdigest() for name, each in data.items()})
         for rank, digests in enumerate(found):
             different = [name for name in found[0] if digests.get(name) != found[0][name]]
             if different or len(digests) != len(found[0]):

@@ -269,6 +269,21 @@ def test_the_evaluator_has_the_same_bits_on_any_number_of_ranks(p):
     assert on_ranks(p, lambda ranks: parzen.evaluate(samples, validation, test, sigmas, ranks)) == [alone] * p
 
 
+@pytest.mark.parametrize(("which", "name"), [(0, "samples"), (1, "rows to score"), (2, "rows to score"), (3, "σ")])
+def test_ranks_that_score_different_things_are_refused(which, name):
+    rng = np.random.default_rng(0)
+    arrays = [*(rng.random((n, 5)) for n in (1100, 90, 210)), np.array([0.03, 0.1, 0.3])]
+
+    def work(ranks):
+        mine = [array.copy() for array in arrays]
+        mine[which][-1] *= 1 + 1e-12 * ranks.rank
+        parzen.evaluate(*mine, ranks=ranks)
+
+    for error in on_ranks(2, work):
+        with refused("rank 1", name, "files", error=BackendError):
+            raise error
+
+
 # ---- Who is there: what mpiexec says, and what MPI says
 
 
