@@ -27,6 +27,8 @@ from tinygan import (
 )
 from tinygan.run import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 
 def results(folder):
     metrics = [row[: len(COLUMNS)] for row in rows(folder)]

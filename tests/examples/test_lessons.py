@@ -14,6 +14,8 @@ from exercises import Wrong, algorithm_1
 from helpers import refused, require_typesettable
 from scripts import EXAMPLES, ROOT
 
+pytestmark = pytest.mark.slow
+
 nbformat = pytest.importorskip("nbformat")  # with nbclient and ipykernel in the extra "test"
 pyplot = pytest.importorskip("matplotlib.pyplot")
 

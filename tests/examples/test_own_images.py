@@ -14,6 +14,8 @@ from scripts import EXAMPLES
 from tinygan import CheckpointError, DataError, load_checkpoint, load_generator, load_images, load_mnist
 from tinygan.images import neighbour_grid
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--epochs", 2, "--evaluate-every", 2, *SMALL)
 
 

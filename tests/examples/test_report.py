@@ -21,6 +21,8 @@ from tinygan import CheckpointError, __main__
 from tinygan.report.content import facts
 from tinygan.report.page import MOST_RUNS, page, write_report
 
+pytestmark = pytest.mark.slow
+
 
 class Page(html.parser.HTMLParser):
     """A page as a browser takes it apart: its tags, and the text of each script and style."""

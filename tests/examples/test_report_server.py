@@ -17,6 +17,8 @@ from tinygan import CheckpointError
 from tinygan.report import server as module
 from tinygan.report.server import Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

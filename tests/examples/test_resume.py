@@ -14,6 +14,8 @@ import tinygan.run
 from tinygan import CheckpointError, load_checkpoint, load_mnist
 from tinygan.run import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(folder):
     return (folder / "checkpoint.npz").read_bytes(), [row[: len(COLUMNS)] for row in rows(folder)]

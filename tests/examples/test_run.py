@@ -38,6 +38,8 @@ from tinygan.figures import CUT, PANELS, curves, read_metrics
 from tinygan.images import image_grid
 from tinygan.run import COLUMNS, Run, add_options
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 3
 
 
