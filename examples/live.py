@@ -58,6 +58,7 @@ from tinygan import (
     guard,
     random_generator,
 )
+from tinygan.backend import Array
 from tinygan.gan import Gradient
 from tinygan.init import Constant
 from tinygan.run import main, natural
@@ -605,10 +606,18 @@ def described(name: str, value: Any, is_new: bool = True) -> dict[str, Any]:
         return {"name": name, "text": type(value).__name__}
     if value.size == 1:
         return {"name": name, "value": float(value.ravel()[0]), "new": is_new}
-    finite = value[np.isfinite(value)]
-    counts, edges = np.histogram(finite, 24) if len(finite) else ([], [math.nan, math.nan])
-    facts = {"shape": value.shape, "norm": float(np.linalg.norm(value)), "low": edges[0], "high": edges[-1], "counts": counts}
+    finite = value[np.isfinite(value)].astype(np.float64)
+    counts, edges = np.histogram(finite, 24, limits_of(finite)) if len(finite) else ([], [math.nan, math.nan])
+    norm = float(np.linalg.norm(value.astype(np.float64)))
+    facts = {"shape": value.shape, "norm": norm, "low": edges[0], "high": edges[-1], "counts": counts}
     return {"name": name, "new": is_new} | facts
+
+
+def limits_of(values: Array) -> tuple[float, float]:
+    """The least and the largest value, or limits around them where they are too close for bins between them."""
+    low, high = float(values.min()), float(values.max())
+    room = max(abs(low), abs(high), 1e-9) / 2
+    return (low, high) if high - low > 1e-9 * room else (low - room, high + room)
 
 
 def plain(value: Any) -> Any:

@@ -119,7 +119,7 @@ const format = (value) => value === null || value === undefined ? "–" : Number
 function show() {
   const {numbers, iteration, changed} = state, now = performance.now(), key = JSON.stringify([state.settings, state.unused]);
   if (key !== $("settings").dataset.shown) showSettings(key);
-  history = [...history.filter((row) => row.iteration !== iteration), {iteration, ...numbers}];
+  history = [...history.filter((row) => row.iteration < iteration), {iteration, ...numbers}]; // a new game begins at 0
   if (history.length > KEPT) history = history.filter((_, i) => i % 2 === 0 || i === history.length - 1);
   if ($("numbers").dataset.game !== state.game)
     $("numbers").replaceChildren(...Object.keys(numbers).map((name) => within(make("div"), make("dt", name), make("dd"))));

@@ -128,6 +128,18 @@ def test_the_source_shown_is_the_source_that_runs():
         assert (shown["first"], [line + "\n" for line in shown["lines"]]) == (first, lines)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[2, np.nextafter(np.float32(2), 3)], [1e20] * 4, [-3e38, 3e38], [0, 1e-45], [0, 0], [1, np.nan, np.inf], [0.25, 0.5]],
+    ids=str,
+)
+def test_values_that_are_close_or_far_apart_have_a_histogram(values):
+    seen = live.described("x", np.array(values, np.float32))
+    finite = [float(np.float32(value)) for value in values if np.isfinite(value)]
+    assert sum(seen["counts"]) == len(finite)
+    assert seen["low"] <= min(finite) <= max(finite) <= seen["high"]
+
+
 @pytest.mark.parametrize("by", [{"lines": 7}, {"iterations": 1}, {"iterations": 5}])
 def test_a_game_that_is_watched_is_the_game_that_is_not(by, session):
     watched, plain = session(seed=3), session(seed=3)
