@@ -219,6 +219,17 @@ def test_a_thousand_epochs_fit_into_5_mb_and_say_what_was_left_out(tmp_path):
     assert f"{len(epochs)} of its 1001" in note
 
 
+def test_a_departure_is_shown_also_where_one_of_its_two_values_is_none(tmp_path):
+    folder, facts = make_run(tmp_path / "a"), run_json(4)
+    facts["configuration"] |= {"max_column_norm": None, "generator_cost": "minimax", "data_digest": None}
+    facts["departures"] = {"max_column_norm": 1.9365, "generator_cost": None}
+    (folder / "run.json").write_text(json.dumps(facts))
+    shown = only(folder)
+    assert shown["departures"] == {"max_column_norm": "1.9365", "generator_cost": "none"}
+    assert (shown["settings"]["max_column_norm"], shown["settings"]["generator_cost"]) == ("none", "minimax")
+    assert "data_digest" not in shown["settings"]
+
+
 # ---- What is missing or damaged
 
 

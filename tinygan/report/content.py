@@ -12,7 +12,7 @@ import json
 import re
 import shlex
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def read_run(folder: Path, address: str | None, budget: int) -> dict[str, Any]:
         commands = [shlex.join(["python", f"examples/{script}", *each]) for each in words]
     else:
         missing.append("run.json: it does not say which script made the run. No commands that repeat and resume it")
+    departures = _dict(about, "departures")
     return {
         "name": _shown(folder.resolve().name),
         "state": _state(about, columns),
@@ -81,8 +82,8 @@ def read_run(folder: Path, address: str | None, budget: int) -> dict[str, Any]:
         "nearest": _picture(folder, "neighbours.png", address, missing) if (folder / "neighbours.png").exists() else None,
         "parzen": [_score(name, _dict(evaluation, name)) for name in [*evaluation][:9]],
         "cautions": [_shown(results["units"])] if "units" in results else [],
-        "settings": _table(_dict(about, "configuration") | {"epochs": about.get("epochs")}),
-        "departures": _table(_dict(about, "departures")) if "departures" in about else None,
+        "settings": _table(_dict(about, "configuration") | {"epochs": about.get("epochs")}, departures),
+        "departures": _table(departures, departures) if "departures" in about else None,
         "environment": _table({"data source": _dict(about, "data").get("source")} | _dict(about, "environment")),
         "commands": commands,
         "missing": missing,
@@ -139,8 +140,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
-def _table(values: dict[str, Any]) -> dict[str, str]:
-    return {_shown(name): _shown(value) for name, value in [*values.items()][:LONGEST] if value not in (None, "", [], {})}
+def _table(values: dict[str, Any], kept: Iterable[str] = ()) -> dict[str, str]:
+    """Names and values as text. What says nothing is left out, unless it departs from the recipe: kept are their names."""
+    some = [(name, value) for name, value in [*values.items()][:LONGEST] if name in kept or value not in (None, "", [], {})]
+    return {_shown(name): _shown(value) for name, value in some}
 
 
 def _words(repeat: dict[str, Any]) -> list[str]:
