@@ -1,10 +1,12 @@
 """benchmarks/study/plateau.py, on narrow nets: what it measures at the start, its training in larger steps, its departures."""
 
 import argparse
+import json
 
 import numpy as np
 import plateau
 import pytest
+import records
 
 from tinygan import Adam, Linear, Network, load_cifar10
 from tinygan.layers import Dropout
@@ -105,6 +107,36 @@ def test_what_ends_a_plateau():
     rows = [{"iteration": i, "gap": gap} for i, gap in ((0, 1e-5), (4, -9e-3), (8, -2e-2), (12, 3.0))]
     assert plateau.moved(rows) == 8
     assert plateau.moved(rows[:2]) is None
+
+
+def test_a_record_of_a_run_has_what_its_files_say(tmp_path):
+    names = {"train": 8000, "batch_size": 128, "scale": 1.0, "seed": 3, "model": "convolutional", "data": "some"}
+    (tmp_path / "run.json").write_text(json.dumps({"configuration": names, "environment": {"commit": "abc"}}))
+    (tmp_path / "metrics.csv").write_text(
+        "epoch,value,D_x,D_G_z,seconds\n1,-1.386,0.5,0.5,90\n2,-1.3,0.6,0.4,60\n3,-1.2,0.7,0.3,30\n"
+    )
+    record = plateau.of_run(tmp_path)
+    assert [row["iteration"] for row in record["rows"]] == [62, 124, 186]
+    assert record["rows"][1] == {"iteration": 124, "value": -1.3, "D_x": 0.6, "D_G_z": 0.4}
+    assert (record["minutes"], record["seed"], record["commit"]) == (3.0, 3, "abc")
+    table = plateau.tables([{"what": "run"} | record])["run"].splitlines()
+    assert table[-1] == "| 3 | 3 | 186 | 0.19 | 0.7000 | 0.3000 |"
+
+
+def test_what_the_page_says_of_the_end_of_the_plateau_is_in_the_record():
+    """Between 1,400 and 1,500 iterations, in epoch 24; and as the computed flow, at three quarters of its iterations."""
+    found = records.read_records(plateau.RECORDS)
+    (run,) = [record for record in found if record["what"] == "run"]
+    gaps = {row["iteration"]: 4 * (row["D_x"] - row["D_G_z"]) for row in run["rows"]}
+    first = min(iteration for iteration, gap in gaps.items() if gap > plateau.MOVED)
+    assert (first, run["iterations"]) == (24 * 62, 62)
+    assert 1400 < first - 62 < first < 1500
+    (flow,) = [r for r in found if r["what"] == "flow" and r["scale"] == 1 and r["momentum"] is None]
+    at = {row["iteration"] * flow["faster"]: row["value"] for row in flow["rows"]}
+    for computed, seen in (1600, 1240), (2000, 1488):
+        value = next(row["value"] for row in run["rows"] if row["iteration"] == seen)
+        assert value + np.log(4) == pytest.approx(at[computed] + np.log(4), rel=0.1)
+        assert seen / computed == pytest.approx(0.75, abs=0.03)
 
 
 def test_each_departure_changes_what_it_names(dataset):
