@@ -263,8 +263,7 @@ def settings_of(given: Any) -> dict[str, Any]:
     """All settings, those that are not given at their defaults. ArgumentError for an unknown one, or one out of bounds."""
     if not isinstance(given, dict) or not given.keys() <= SETTINGS.keys():
         raise ArgumentError(f"settings are {', '.join(SETTINGS)}, not {str(given):.200}")
-    settings = {name: _checked(name, given.get(name, setting.default)) for name, setting in SETTINGS.items()}
-    return settings
+    return {name: _checked(name, given.get(name, setting.default)) for name, setting in SETTINGS.items()}
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -808,7 +807,7 @@ class Server(ThreadingHTTPServer):
             self.places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception() if sys.version_info >= (3, 11) else sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
     def server_close(self) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import live
 import numpy as np
@@ -22,15 +23,23 @@ from tinygan import ArgumentError
 SMALL = {"units": 4}
 
 
+@contextmanager
+def serving():
+    """A server that serves, in a thread."""
+    with live.Server(0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 @pytest.fixture(scope="module")
 def server():
-    server = live.Server(0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -523,10 +532,7 @@ def test_sessions_are_few_and_the_idle_ones_are_dropped(monkeypatch):
 def test_connections_are_few_and_one_that_says_nothing_is_closed(monkeypatch):
     monkeypatch.setattr(live, "CONNECTIONS", 1)
     monkeypatch.setattr(live.Handler, "timeout", 0.2)
-    server = live.Server(0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with serving() as server:
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as silent:
             with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as second:
                 assert second.recv(1) == b""  # at once
@@ -539,10 +545,6 @@ def test_connections_are_few_and_one_that_says_nothing_is_closed(monkeypatch):
                 time.sleep(0.01)
         else:
             pytest.fail("the place stays taken")
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_a_long_request_ends_after_an_iteration(session, monkeypatch):

@@ -5,13 +5,13 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import live
 import pytest
 from scripts import ENVIRONMENT, EXAMPLES
+from test_live import serving
 
 pytestmark = pytest.mark.browser
 
@@ -20,13 +20,8 @@ START = "#units=4&warm=1"  # quick
 
 @pytest.fixture
 def server():
-    server = live.Server(0)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
