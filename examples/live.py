@@ -140,10 +140,13 @@ class OfUniform(NamedTuple):
     G: Network
     prior: str
 
-    def __call__(self, uniform: np.ndarray) -> np.ndarray:
+    def z(self, uniform: np.ndarray) -> np.ndarray:
+        """The noise of this prior that stands at the same share of all noise as `uniform` does."""
         share = np.clip((uniform / SUPPORT + 1) / 2, 1e-4, 1 - 1e-4)
-        z = {"uniform": uniform, "gaussian": ndtri(share), "spherical": np.sign(uniform)}[self.prior]
-        return self.G(z.astype(self.G.dtype))
+        return {"uniform": uniform, "gaussian": ndtri(share), "spherical": np.sign(uniform)}[self.prior]
+
+    def __call__(self, uniform: np.ndarray) -> np.ndarray:
+        return self.G(self.z(uniform).astype(self.G.dtype))
 
     @property
     def dtype(self) -> Any:
@@ -167,7 +170,7 @@ def line_picture(gan: GAN, session: "Session") -> tuple[dict[str, Any], dict[str
         "mean |D − D*|": np.nansum(abs(D - D_star) * (data + p_g)) / 2 * dx,
     }
     curves = {"x": x, "p_data": data, "p_g": p_g, "D": D, "D_star": D_star}
-    return curves | {"from": ARROWS, "to": G(ARROWS[:, None])[:, 0]}, numbers
+    return curves | {"from": G.z(ARROWS), "to": G(ARROWS[:, None])[:, 0]}, numbers
 
 
 RING_HALF = 3.4  # the picture is a square of [−3.4, 3.4]²

@@ -58,7 +58,7 @@ function build() {
     $("situations").append(within(make("button", title + " ", {onclick: () => begin(settings)}), make("kbd", i + 1)));
   });
   for (const [name, {label, title, choices, low, high, step}] of Object.entries(page.bounds)) {
-    const control = choices.length ? make("select", "", {name}) : make("input", "", {name, type: "number", min: low, max: high, step});
+    const control = choices.length ? make("select", "", {name}) : make("input", "", {name, type: "number", min: low, max: high, step, required: true});
     control.append(...choices.map((choice) => make("option", choice)));
     $("settings").append(within(make("label", label, {title}), control));
   }

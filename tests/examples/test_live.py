@@ -295,6 +295,8 @@ def test_p_g_on_the_line_is_the_density_of_samples(prior, session):
     picture = game.state()["picture"]
     width = picture["x"][1] - picture["x"][0]
     samples = game.gan.sample(20_000, 0)[:, 0]
+    z = picture["from"].astype(np.float32)[:, None]
+    assert np.array_equal(game.gan.G(z)[:, 0], picture["to"]), "each arrow leads from z to G(z)"
     shares = np.cumsum(picture["p_g"]) * width
     below = [(samples < x + width / 2).mean() for x in picture["x"]]
     assert abs(shares - below).max() < 0.02

@@ -163,12 +163,14 @@ def test_each_setting_takes_effect_at_the_next_iteration_and_is_in_the_address(n
     require_agreement(page)
 
 
-def test_a_value_out_of_bounds_is_not_sent(window):
+@pytest.mark.parametrize("text", ["500", ""])
+def test_a_value_out_of_bounds_is_not_sent(text, window):
     page = window()
-    page.fill("[name=k]", "500")
+    page.fill("[name=k]", text)
     page.press("[name=k]", "Tab")
     press(page, "i")
     assert page.session().settings["k"] == 1
+    assert not page.is_visible("#problem")
 
 
 @pytest.mark.parametrize("by", ["click", "key"])
