@@ -73,7 +73,11 @@ def program() -> None:
         return run.evaluate_checkpoint(args.evaluate, load_tfd(args.data or run.data_of(args.evaluate)), xp)
     with run.Run("tfd", args) as folder:
         if args.smoke and not args.data:
-            args.data = folder.options["data"] = str(draw_faces(folder.folder / "drawn_faces.mat"))
+            args.data = folder.options["data"] = str(folder.folder / "drawn_faces.mat")
+            if folder.lock:  # of several ranks, rank 0 alone writes
+                draw_faces(Path(args.data))
+            if folder.ranks:  # the others wait for it
+                folder.ranks.share()
         dataset = load_tfd(args.data)
         samples, epochs = run.SAMPLES, recipes.TFD_EPOCHS
         if args.smoke:

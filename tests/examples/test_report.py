@@ -16,6 +16,7 @@ import pytest
 from helpers import SMALL, refused, rows
 from runs import make_run, metrics, png, run_json
 
+import tinygan.report
 import tinygan.run
 from tinygan import CheckpointError, __main__
 from tinygan.report.content import facts
@@ -217,6 +218,21 @@ def test_a_thousand_epochs_fit_into_5_mb_and_say_what_was_left_out(tmp_path):
     assert len(shown["columns"]["epoch"]) == 1000
     (note,) = shown["missing"]
     assert f"{len(epochs)} of its 1001" in note
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(1100, True), (2000, False)])
+def test_large_neighbours_leave_less_room_for_samples_or_are_left_out(pixels, kept, tmp_path):
+    folder = make_run(tmp_path / "a", 200, 1)
+    for epoch in range(201):
+        (folder / "samples" / f"epoch-{epoch:04d}.png").write_bytes(png((302, 100)))
+    (folder / "neighbours.png").write_bytes(png((2000, pixels)))  # 2.2 MB, and 4 MB
+    path = tmp_path / "page.html"
+    write_report([folder], path)
+    assert path.stat().st_size < 5_000_000
+    shown = Page(path.read_text(encoding="utf-8")).content["runs"][0]
+    assert (shown["nearest"] is not None) == kept
+    assert any("neighbours.png: 4.0 MB" in note for note in shown["missing"]) != kept
+    assert len(shown["pictures"]) > 20
 
 
 def test_a_departure_is_shown_also_where_one_of_its_two_values_is_none(tmp_path):
@@ -436,6 +452,18 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys):
         error = capsys.readouterr().err
         assert [str(out) in error, "--out" in error, len(error.splitlines())] == [True, True, 1]
     assert not list(tmp_path.glob("**/*.tmp"))
+
+
+def test_a_run_that_cannot_be_read_is_named_and_not_the_page(tmp_path, capsys, monkeypatch):
+    folder = make_run(tmp_path / "a")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", str(folder / "samples"))
+
+    monkeypatch.setattr(tinygan.report, "write_report", refuse)
+    assert __main__.main(["report", str(folder), "--out", str(tmp_path / "x.html")]) == 2
+    error = capsys.readouterr().err
+    assert [str(folder / "samples") in error, "x.html" in error] == [True, False]
 
 
 def test_the_parts_of_a_page_do_not_fill_each_others_places(tmp_path):

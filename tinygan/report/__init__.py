@@ -41,7 +41,7 @@ def command(args: argparse.Namespace) -> int:
         try:
             write_report(args.runs, path)
         except OSError as error:
-            remedy = "name a file in a folder that can be written, with --out"
-            raise ArgumentError(f"{path}: {error.strerror or error}: {remedy}") from error
+            needed = "a run's files have to be readable, and the page's folder writable: name a page elsewhere with --out"
+            raise ArgumentError(f"{error.filename or path}: {error.strerror or error}: {needed}") from error
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB. Open it in a browser")
     return 0

@@ -57,7 +57,12 @@ def read_run(folder: Path, address: str | None, budget: int) -> dict[str, Any]:
     missing: list[str] = []
     about, looks = (_read_json(folder, name, missing) for name in ("run.json", "report.json"))
     columns = _read_metrics(folder, missing)
-    pictures = _pictures(folder, address, budget, missing)
+    nearest = _picture(folder, "neighbours.png", address, missing) if (folder / "neighbours.png").exists() else None
+    used = len(nearest or "") * 3 // 4 if address is None else 0  # base64 has four letters for three bytes
+    if used > budget:
+        missing.append(f"neighbours.png: {used / 1e6:.1f} MB, too large for this page")
+        nearest, used = None, 0
+    pictures = _pictures(folder, address, budget - used, missing)
     results, by_epoch = _dict(about, "results"), _dict(looks, "epochs")
     for picture in pictures:
         look = _dict(by_epoch, str(picture["epoch"]))
@@ -79,7 +84,7 @@ def read_run(folder: Path, address: str | None, budget: int) -> dict[str, Any]:
         "pictures": pictures,
         "rows": _shown(looks.get("rows", "")),
         "distinct_data": _shown(looks.get("distinct_data", "")),
-        "nearest": _picture(folder, "neighbours.png", address, missing) if (folder / "neighbours.png").exists() else None,
+        "nearest": nearest,
         "parzen": [_score(name, _dict(evaluation, name)) for name in [*evaluation][:9]],
         "cautions": [_shown(results["units"])] if "units" in results else [],
         "settings": _table(_dict(about, "configuration") | {"epochs": about.get("epochs")}, departures),
