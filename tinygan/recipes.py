@@ -146,18 +146,20 @@ def mnist_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayMo
             Sigmoid(),
         ]
     )
-    h = settings["discriminator_width"]
-    D = network(
-        [
-            Dropout(KEEP_IMAGE),
-            Maxout(n, h, PIECES, weight=Uniform(0.005)),
-            Dropout(KEEP_HIDDEN),
-            Maxout(h, h, PIECES, weight=Uniform(0.005)),
-            Dropout(KEEP_HIDDEN),
-            Linear(h, 1, weight=Uniform(0.005)),
-        ]
-    )
-    return G, D
+    return G, network(_maxout_discriminator(n, settings))
+
+
+def _maxout_discriminator(n: int, settings: Mapping[str, Any]) -> list[Layer]:
+    """D of every model but the convolutional one, for inputs (m, n): two maxout layers and a logit, each behind dropout."""
+    d = _Width(settings["discriminator_width"], settings.get("scale", 1.0))
+    return [
+        Dropout(KEEP_IMAGE),
+        Maxout(n, d.n, PIECES, weight=Uniform(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Maxout(d.n, d.n, PIECES, weight=d.range(0.005)),
+        Dropout(KEEP_HIDDEN),
+        Linear(d.n, 1, weight=d.range(0.005)),
+    ]
 
 
 def mnist(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np) -> GAN:
@@ -219,16 +221,7 @@ def tfd_networks(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModu
         Linear(g.n, n, weight=Sparse(min(100, g.n)), bias=bias),
         Sigmoid(),
     ]
-    d = _Width(settings["discriminator_width"], settings["scale"])
-    D = [
-        Dropout(KEEP_IMAGE),
-        Maxout(n, d.n, PIECES, weight=Uniform(0.005)),
-        Dropout(KEEP_HIDDEN),
-        Maxout(d.n, d.n, PIECES, weight=d.range(0.005)),
-        Dropout(KEEP_HIDDEN),
-        Linear(d.n, 1, weight=d.range(0.005)),
-    ]
-    return network(first if settings["stage"] == 1 else [*new, *first]), network(D)
+    return network(first if settings["stage"] == 1 else [*new, *first]), network(_maxout_discriminator(n, settings))
 
 
 def tfd(settings: Mapping[str, Any], bias: npt.ArrayLike, xp: ArrayModule = np, trained: Array | None = None) -> GAN:
@@ -274,7 +267,7 @@ def cifar10_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fully_connected(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:
-    g, d = (_Width(settings[f"{player}_width"], settings["scale"]) for player in ("generator", "discriminator"))
+    g = _Width(settings["generator_width"], settings["scale"])
     G = [
         Linear(settings["noise"], g.n, weight=Uniform(0.05)),
         ReLU(),
@@ -282,15 +275,7 @@ def _fully_connected(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Lay
         Sigmoid(),
         Linear(g.n, PIXELS, weight=g.range(0.5)),
     ]
-    D = [
-        Dropout(KEEP_IMAGE),
-        Maxout(PIXELS, d.n, PIECES, weight=Uniform(0.005)),
-        Dropout(KEEP_HIDDEN),
-        Maxout(d.n, d.n, PIECES, weight=d.range(0.005)),
-        Dropout(KEEP_HIDDEN),
-        Linear(d.n, 1, weight=d.range(0.005)),
-    ]
-    return G, D
+    return G, _maxout_discriminator(PIXELS, settings)
 
 
 def _convolutional(settings: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:
