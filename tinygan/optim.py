@@ -155,5 +155,5 @@ def max_column_norm(W: Array, limit: float) -> None:
     """
     checks.real("max_column_norm: the limit", limit, "(0, inf)")
     xp = get_array_module(checks.array("max_column_norm: W", W, "(n_in, n_out)"))
-    norms = xp.sqrt(xp.einsum("ij,ij->j", W, W))  # without an array like W: twice as fast as (W * W).sum(axis=0)
+    norms = xp.sqrt(xp.einsum("ij,ij->j", W, W))  # without an array like W, which (W * W).sum(axis=0) makes
     W *= xp.minimum(norms, limit) / (norms + 1e-7)
